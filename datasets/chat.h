@@ -1,0 +1,43 @@
+/* chat.h - chat templates as built-in renderers, and which tokens of a conversation carry loss. */
+#ifndef LORAT_CHAT_H
+#define LORAT_CHAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "datasets/tokenizer.h"
+#include "trainer/base/err.h"
+
+/* X(enum, name in job files, what it adds by itself) */
+#define CHAT_TEMPLATES(X)                                                                                       \
+    X(CHAT_NONE, "none", "nothing: there is no chat template")                                                  \
+    X(CHAT_CHATML, "chatml", "nothing")                                                                         \
+    X(CHAT_SMOLLM2, "smollm2", "SmolLM2's default system turn when the conversation has none")                  \
+    X(CHAT_QWEN25, "qwen2.5", "Qwen2.5's default system turn when the conversation has none")                   \
+    X(CHAT_QWEN3, "qwen3", "an empty think block before the answer that is trained or asked for without one")   \
+    X(CHAT_LLAMA3, "llama3", "the begin-of-text token; for Llama 3.1 and later a system turn with the knowledge cutoff and a date")
+enum chat_template {
+#define X(id, name, adds) id,
+    CHAT_TEMPLATES(X)
+#undef X
+};
+const char *chat_name(enum chat_template c);
+const char *chat_adds(enum chat_template c); /* one sentence: what the template injects */
+/* By name; -1 (with the nearest known name in the message) when unknown. */
+int chat_from_name(const char *name, enum chat_template *out, struct err *e);
+/* By the SHA-256 of the model's own Jinja text (leading and trailing white space stripped). Unknown: ERR_MODEL, naming the hash
+ * and the built-ins that a job may name in data.template. NULL text: CHAT_NONE. */
+int chat_from_jinja(const char *jinja, size_t n, enum chat_template *out, struct err *e);
+
+struct chat_message {
+    const char *role, *content; /* role: system, user, assistant; NUL-terminated role, content with length */
+    size_t n;
+};
+/* Tokens of a conversation, and weights[i] in {0, 1}: 1 on what an assistant turn says and on its end token
+ * (ChatML: <|im_end|>, not the newline after it; Llama 3: <|eot_id|>). Content never becomes special tokens. Appended to both lists,
+ * which stay the same length. prompt: end with the opening of an assistant turn instead (generation). */
+int chat_render(enum chat_template c, const struct tokenizer *t, const struct chat_message *m, size_t n, bool prompt,
+                struct ids *tokens, struct ids *weights, struct err *e);
+
+#endif

@@ -1,0 +1,18 @@
+/* log.h - what the user reads while lorat works. Everything goes to stderr but results that a pipe may want (stdout). Writing
+ * never fails a run: a closed or full terminal is ignored. Thread-safe. */
+#ifndef LORAT_LOG_H
+#define LORAT_LOG_H
+
+#include <stdbool.h>
+
+enum log_level { LOG_QUIET, LOG_NORMAL, LOG_VERBOSE };
+void log_set_level(enum log_level level);
+bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not dumb */
+bool log_terminal(int fd);
+void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* "lorat: warning: ..." */
+void log_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* only with --verbose */
+/* One line that is redrawn on a terminal and printed plainly in a pipe. keep = leave it standing (a newline follows). */
+void log_progress(bool keep, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,22 @@
+/* comm.h - sums over ranks. One table: solo (this file's comm_solo), later local CPU ranks and NCCL; joining an mpirun or srun
+ * would be one more way to fill it. */
+#ifndef LORAT_COMM_H
+#define LORAT_COMM_H
+
+#include <stdint.h>
+
+#include "kernels/ops.h"
+#include "trainer/base/err.h"
+
+struct comm {
+    int rank, ranks;
+    void *state;
+    /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream. */
+    int (*sum)(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e);
+    /* Progress counter for the watcher: call while loading, evaluating, saving too. */
+    void (*alive)(struct comm *c, int64_t step, const char *doing);
+    void (*close)(struct comm *c);
+};
+void comm_solo(struct comm *out); /* one rank: nothing to do */
+
+#endif
