@@ -97,6 +97,12 @@ struct ops {
     void (*cast)(struct ops *o, void *dst, enum dtype dst_type, const void *src, enum dtype src_type, int64_t count);
     /* dst (rows, cols; ld_dst) = src (rows, cols; ld_src), act. */
     void (*copy_2d)(struct ops *o, void *dst, int32_t ld_dst, const void *src, int32_t ld_src, int32_t rows, int32_t cols);
+    /* y (n, cols; ld_y) = x[index[i]] (cols; ld_x), act; an index of -1 gives a row of zeros. */
+    void (*gather_rows)(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const int32_t *index, int32_t n,
+                        int32_t cols);
+    /* y[index[i]] (cols; ld_y) = x (n, cols; ld_x), act; indices are distinct, -1 is left out; other rows of y stay as they are. */
+    void (*scatter_rows)(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const int32_t *index, int32_t n,
+                         int32_t cols);
     /* y (count) += x (count), act. */
     void (*add)(struct ops *o, void *y, const void *x, int64_t count);
 
