@@ -1,5 +1,5 @@
 /* json.h - JSON read as a tree and written as text. The one door to the JSON library (jansson), which stays in json.c.
- * Strict: UTF-8 checked, duplicate keys refused, depth limited, nothing behind the value. */
+ * Strict: UTF-8 checked, duplicate keys refused, at most 64 levels deep, nothing behind the value. */
 #ifndef LORAT_JSON_H
 #define LORAT_JSON_H
 
@@ -13,7 +13,9 @@
 struct json; /* a node; borrowed from its document, NULL is a legal argument everywhere ("absent") */
 enum json_kind { JSON_ABSENT, JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-/* Parse n bytes. `where` begins the message ("config.json", "train.jsonl:12"). Free the root with json_free. */
+/* Parse n bytes. `where` begins the message: "config.json" becomes "config.json:<line>:<column>: ...", a line of JSONL given as
+ * "train.jsonl:12" becomes "train.jsonl:12:<column>: ...". Any value may stand at the top. Integers beyond 64 bits are read as
+ * reals. Free the root with json_free. */
 int json_parse(const char *bytes, size_t n, const char *where, enum err_code code, struct json **out, struct err *e);
 void json_free(struct json *root);
 
@@ -22,7 +24,8 @@ const char *json_kind_name(enum json_kind k);             /* "a number", "a list
 const struct json *json_get(const struct json *object, const char *key);  /* NULL when absent or not an object */
 const struct json *json_at(const struct json *array, size_t i);           /* NULL when absent or not an array */
 size_t json_length(const struct json *j);                                 /* members or elements; 0 otherwise */
-const char *json_string(const struct json *j, size_t *n_out); /* NULL when not a string; NUL-terminated, may hold NULs; n_out may be NULL */
+const char *json_text(const struct json *j, size_t *n_out); /* NULL when not a string; NUL-terminated, may hold NULs; n_out may be NULL */
+#define json_string json_text /* jansson exports a json_string of its own, and the two must not meet in the linker */
 bool json_i64(const struct json *j, int64_t *out);        /* an integer (a real without fraction counts) */
 bool json_f64(const struct json *j, double *out);         /* a number */
 bool json_bool(const struct json *j, bool *out);
