@@ -153,7 +153,7 @@ def loss_of(logits, tokens, weights):
 
 def make_lora(base, spec, adapter_folder=None):
     model = peft.get_peft_model(base, peft.LoraConfig(
-        r=spec["rank"], lora_alpha=8, lora_dropout=0.0, bias="none", target_modules=TARGETS, use_rslora=spec["rslora"],
+        r=spec["rank"], lora_alpha=spec.get("alpha", 8), lora_dropout=0.0, bias="none", target_modules=TARGETS, use_rslora=spec["rslora"],
         task_type="CAUSAL_LM"), autocast_adapter_dtype=False)
     if adapter_folder is not None:
         peft.set_peft_model_state_dict(model, load_file(adapter_folder / "adapter_model.safetensors"))
