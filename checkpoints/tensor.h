@@ -39,10 +39,12 @@ struct tensor_list {
     size_t n, cap;
     struct tensor_file *files;
     size_t n_files;
-    void *index; /* name -> tensor */
+    void *index; /* name -> tensor; struct names */
 };
 void tensor_list_close(struct tensor_list *l); /* zero is a closed list */
-/* Add a tensor (name is copied). Duplicate names are refused. */
+/* Add a file (path is copied, fd becomes the list's on success, -1 = none); the new file's number is l->n_files - 1. */
+int tensor_list_add_file(struct tensor_list *l, const char *path, int fd, struct err *e);
+/* Add a tensor (name is copied). Duplicate names are refused, and names that are empty or hold control characters. */
 int tensor_list_add(struct tensor_list *l, const struct tensor *t, const char *where, struct err *e);
 const struct tensor *tensor_find(const struct tensor_list *l, const char *name); /* NULL when absent */
 int64_t tensor_count(const struct tensor *t); /* elements */
