@@ -1,0 +1,109 @@
+#include "trainer/lorat_main.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "trainer/base/buf.h"
+#include "trainer/base/nearest.h"
+#include "trainer/options.h"
+#include "trainer/verbs.h"
+
+#define X(name, function, help) {name, function, help},
+const struct verb verbs[] = {VERB_LIST(X)};
+#undef X
+const int n_verbs = (int)(sizeof verbs / sizeof verbs[0]);
+
+const struct verb *verb_find(const char *name, struct err *e)
+{
+    const char *names[sizeof verbs / sizeof verbs[0]];
+    for (int i = 0; i < n_verbs; i++) {
+        names[i] = verbs[i].name;
+        if (strcmp(name, verbs[i].name) == 0)
+            return &verbs[i];
+    }
+    const char *near = nearest_word(name, names, (size_t)n_verbs);
+    if (near != NULL)
+        err_set(e, ERR_USAGE, "%.60s: unknown verb, did you mean `lorat %s`?", name, near);
+    else
+        err_set(e, ERR_USAGE, "%.60s: unknown verb. `lorat --help` lists them", name);
+    return NULL;
+}
+
+static void print_help(void)
+{
+    struct buf out = {0};
+    buf_puts(&out, "lorat " LORAT_VERSION " - LoRA fine-tuning on one or two cards\n\nusage: lorat VERB [arguments]\n\nverbs:\n");
+    for (int i = 0; i < n_verbs; i++)
+        buf_printf(&out, "  %-10s %s%s\n", verbs[i].name, verbs[i].help, verbs[i].run == NULL ? " (not in this build)" : "");
+    buf_puts(&out, "\n`lorat VERB --help` explains one.\n\nexit codes:\n");
+#define X(name, code, text) buf_printf(&out, "  %3d  %s\n", code, text);
+    ERR_LIST(X)
+#undef X
+    buf_puts(&out, "\nexample:\n  lorat config configs/quickstart.yaml\n  lorat train configs/quickstart.yaml\n");
+    fputs(out.n > 0 ? out.data : "", stdout);
+    buf_free(&out);
+}
+
+static int run_verb(int argc, char **argv, struct err *e)
+{
+    const struct verb *verb = verb_find(argv[0], e);
+    if (verb == NULL)
+        return -1;
+    if (verb->run == NULL)
+        FAIL(e, ERR_USAGE, "%s: not in this build", verb->name);
+    return verb->run(argc, argv, e);
+}
+
+int verb_help(int argc, char **argv, struct err *e)
+{
+    static const struct option_table table = {
+        .verb = "help", .args = "[VERB]", .about = "Print the verbs and the exit codes, or the help of one verb.",
+        .example = "lorat help train", .max_args = 1};
+    struct options o;
+    int rc = options_read(&table, argc, argv, &o, e);
+    if (rc == 0 && o.n_args == 1) {
+        char *of_verb[] = {(char *)o.args[0], (char *)"--help", NULL};
+        rc = run_verb(2, of_verb, e);
+    } else if (rc == 0) {
+        print_help();
+    }
+    options_free(&o);
+    return rc < 0 ? -1 : 0;
+}
+
+/* A descriptor 0..2 that is closed would be given to the next file opened, and messages would be written into that file. */
+static void fill_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) == -1)
+            return;
+}
+
+int lorat_main(int argc, char **argv)
+{
+    struct err e = {0};
+    fill_standard_descriptors();
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_help();
+        return ERR_USAGE;
+    }
+    const char *word = argv[1];
+    char *translated[] = {(char *)(strcmp(word, "--version") == 0 ? "version" : "help"), NULL};
+    int rc;
+    if (strcmp(word, "--version") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        rc = run_verb(1, translated, &e);
+    else
+        rc = run_verb(argc - 1, argv + 1, &e);
+    fflush(stdout); /* a closed or full stdout is not an error of lorat */
+    if (rc == 0)
+        return 0;
+    if (e.code == ERR_OK)
+        err_set(&e, ERR_INTERNAL, "%s failed without saying why", argv[1]);
+    fprintf(stderr, "lorat: %s: %s\n", e.code == ERR_STOPPED ? "stopped" : "error", e.text);
+    return (int)e.code;
+}

@@ -1,0 +1,35 @@
+/* verbs.h - what lorat can be asked to do: one table for dispatch, --help and "did you mean". */
+#ifndef LORAT_VERBS_H
+#define LORAT_VERBS_H
+
+#include "trainer/base/err.h"
+
+/* X(name, function, one line of help). A function gets argv[0] = the verb's name and returns 0, or -1 with e filled. */
+#define VERB_LIST(X)                                                                             \
+    X("train", verb_train, "train the job of a YAML file")                                       \
+    X("plan", verb_plan, "what a job will take: memory, steps, time; nothing is loaded")         \
+    X("config", verb_config, "check a job file and print it with every default; --reference")    \
+    X("data", verb_data, "build, look at and check datasets: data build, data show, data check") \
+    X("generate", verb_generate, "let a base model, with or without an adapter, answer")         \
+    X("export", verb_export, "write a trained adapter for other programs, or merge it")          \
+    X("runs", verb_runs, "list the runs and where they stand")                                   \
+    X("verify", verb_verify, "prove a claim on this machine: verify resume JOB")                 \
+    X("version", verb_version, "version, libraries and what this CPU can do")                    \
+    X("help", verb_help, "help on a verb")
+
+/* Weak: a build without a verb's source still links and says that the verb is not in it. */
+#define X(name, function, help) int function(int argc, char **argv, struct err *e) __attribute__((weak));
+VERB_LIST(X)
+#undef X
+
+struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv, struct err *e); /* NULL: not in this build */
+    const char *help;
+};
+extern const struct verb verbs[];
+extern const int n_verbs;
+/* By name, or NULL with ERR_USAGE and the nearest name in e. */
+const struct verb *verb_find(const char *name, struct err *e);
+
+#endif
