@@ -17,8 +17,8 @@ struct generate_options {
     int (*on_token)(void *arg, int prompt, int32_t id, struct err *e);
     void *arg;
 };
-/* The activations arena is used as scratch: no micro-batch may be under way. As many prompts run side by side as fit; the answers do not
- * depend on how many. Stops at every end token of the model's facts. */
+/* The activations arena is used as scratch: no micro-batch may be under way. As many prompts run side by side as fit (which may
+ * change the rounding of a product). Stops at every end token of the model's facts. */
 int generate(struct model *m, struct prompt *prompts, int n, const struct generate_options *g, struct err *e);
 /* Bytes of the activations arena that one prompt of `context` tokens (question and answer) needs. */
 size_t generate_bytes(const struct model *m, int32_t context);

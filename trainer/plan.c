@@ -1,0 +1,200 @@
+#include "trainer/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/bench.h"
+#include "trainer/base/nearest.h"
+#include "trainer/base/num.h"
+
+#define GB 1e9
+#define MIB (1 << 20)
+
+/* Dense BF16 with FP32 accumulate from the makers' tables; products reach about 85 % of it. docs/hardware.md has the sources. */
+static const struct {
+    const char *name, *text;
+    double gib, tflops;
+} CARDS[] = {
+    {"3090", "RTX 3090", 24, 71},   {"4090", "RTX 4090", 24, 165},     {"5080", "RTX 5080", 16, 112},
+    {"5090", "RTX 5090", 32, 209.5}, {"l40", "L40", 48, 181},          {"h200", "H200", 140, 989},
+};
+enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
+
+int plan_card(const char *name, struct plan_device *out, struct err *e)
+{
+    const char *known[N_CARDS], *card = name;
+    int cards = 1;
+    if (strncmp(name, "2x", 2) == 0) {
+        cards = 2;
+        card += 2;
+    }
+    for (int i = 0; i < N_CARDS; i++) {
+        known[i] = CARDS[i].name;
+        if (strcmp(card, CARDS[i].name) != 0)
+            continue;
+        *out = (struct plan_device){.cuda = true, .cards = cards, .total = (int64_t)(CARDS[i].gib * (1 << 30)),
+                                    .reserve = 700 * (int64_t)MIB, .gemm_rate = 0.85e12 * CARDS[i].tflops, .tokens_enough = 8192,
+                                    .tokens_half = 256, .act = DT_BF16};
+        out->available = out->total;
+        snprintf(out->name, sizeof out->name, "%s%s", cards == 2 ? "2 x " : "", CARDS[i].text);
+        return 0;
+    }
+    const char *near = nearest_word(card, known, N_CARDS);
+    FAIL(e, ERR_USAGE, "--on %s: unknown card, expected one of 3090, 4090, 5080, 5090, l40, h200, or 2x before it%s%s%s", name,
+         near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+int plan_here(struct ops *o, const struct config *c, struct plan_device *out, struct err *e)
+{
+    *out = (struct plan_device){.cards = 1, .reserve = 96 * (int64_t)MIB, .tokens_enough = 1024, .tokens_half = 32, .act = o->act};
+    TRY(o->memory(o, &out->available, &out->total, e));
+    if (c->compute.memory_limit > 0 && c->compute.memory_limit < out->available)
+        out->available = c->compute.memory_limit;
+    snprintf(out->name, sizeof out->name, "%s", o->device);
+    return 0;
+}
+
+const char *plan_recompute_name(enum cfg_recompute r)
+{
+    static const char *const names[] = {"auto", "none", "selective", "full"};
+    return names[r];
+}
+
+double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute r, double span)
+{
+    double blocks = (double)facts_n_blocks(f), head = (double)facts_n_head(f), adapters = (double)l->n_parameters;
+    double attention = (double)f->l * f->h * f->q * span, ffn = (double)f->l * f->d * f->f;
+    double none = 4 * (blocks + head) + 7 * attention + 6 * adapters;
+    double again = (double)(f->l - 1) / f->l; /* the last block's working set still stands when its turn comes */
+    if (r == RECOMPUTE_FULL)
+        return none + again * (2 * blocks - 2 * ffn + 2 * attention + 2 * adapters);
+    if (r == RECOMPUTE_SELECTIVE)
+        return none + again * (4 * ffn + adapters);
+    return none;
+}
+
+static size_t plan_workspace(const struct ops *o, const struct ops_dims *d) { return 64 * (size_t)MIB; }
+
+/* Rows of a head chunk: logits of at most 128 MiB. */
+static int32_t head_chunk(const struct facts *f, enum dtype act, int32_t n)
+{
+    int64_t rows = (128 * (int64_t)MIB) / ((int64_t)f->v * (int64_t)dtype_size(act)) / BATCH_ROUND * BATCH_ROUND;
+    rows = rows < BATCH_ROUND ? BATCH_ROUND : rows > 1024 ? 1024 : rows;
+    return rows < n ? (int32_t)rows : n;
+}
+
+struct candidate {
+    const struct config *c;
+    const struct facts *f;
+    const struct lora *l;
+    struct ops *o;
+    const struct plan_device *d;
+    int64_t loader_bytes;
+};
+
+/* Count one variant into p. */
+static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recompute r, struct plan *p, struct err *e)
+{
+    struct ops other = {.act = k->d->act, .workspace_bytes = plan_workspace};
+    struct model m;
+    int64_t n = num_round_up((int64_t)micro_batch * k->c->data.sequence_length, BATCH_ROUND);
+    if (n > INT32_MAX / 4)
+        FAIL(e, ERR_CONFIG, "train.micro_batch x data.sequence_length: %lld tokens, expected at most %d", (long long)n, INT32_MAX / 4);
+    p->device = *k->d;
+    p->micro_batch = micro_batch;
+    p->accumulation = k->c->train.batch / micro_batch;
+    p->recompute = r;
+    p->shape = (struct model_shape){.n = (int32_t)n, .sequence_length = k->c->data.sequence_length, .recompute = r,
+                                    .dropout = k->c->lora.dropout > 0, .positions = k->c->data.sequence_length};
+    if (p->shape.positions < 2048)
+        p->shape.positions = 2048 < k->f->context ? 2048 : (int32_t)k->f->context;
+    if (p->shape.positions < k->c->data.sequence_length)
+        p->shape.positions = k->c->data.sequence_length;
+    p->shape.head_chunk = head_chunk(k->f, k->d->act, p->shape.n);
+    TRY(model_layout(&m, k->o != NULL ? k->o : &other, k->f, k->l, &p->shape, e));
+    memcpy(p->arenas, m.arenas, sizeof p->arenas);
+    model_close(&m);
+    p->loader_bytes = k->loader_bytes;
+    p->parameters = k->l->n_parameters;
+    p->total_bytes = k->d->reserve + (k->d->cuda ? 0 : k->loader_bytes);
+    for (int i = 0; i < 3; i++)
+        p->total_bytes += (int64_t)p->arenas[i].used;
+    double span = k->c->data.sequence_length, efficiency = (double)n / (double)(n + k->d->tokens_half);
+    p->flop_token = plan_flop(k->f, k->l, r, span);
+    p->flop_token_min = plan_flop(k->f, k->l, RECOMPUTE_NONE, span);
+    p->tokens_s = k->d->gemm_rate * efficiency * k->d->cards / p->flop_token;
+    return 0;
+}
+
+static bool better(const struct plan *a, const struct plan *b)
+{
+    double cost_a = a->flop_token * (1 + (double)a->device.tokens_half / a->shape.n);
+    double cost_b = b->flop_token * (1 + (double)b->device.tokens_half / b->shape.n);
+    return cost_a < cost_b;
+}
+
+/* The longest sequence at which one row fits with full recomputation; 0 = none. */
+static int32_t longest_fit(const struct candidate *k)
+{
+    struct config c = *k->c;
+    struct candidate shorter = *k;
+    struct err ignored;
+    shorter.c = &c;
+    for (c.data.sequence_length = k->c->data.sequence_length / 2; c.data.sequence_length >= 128; c.data.sequence_length /= 2) {
+        struct plan p;
+        if (count(&shorter, 1, RECOMPUTE_FULL, &p, &ignored) == 0 && p.total_bytes <= k->d->available)
+            return c.data.sequence_length;
+    }
+    return 0;
+}
+
+static int refuse(const struct candidate *k, const struct plan *p, struct err *e)
+{
+    char need[32], have[32], w[32], t[32], a[32], advice[160];
+    int32_t longest = longest_fit(k);
+    if (longest > 0)
+        snprintf(advice, sizeof advice, "Lower data.sequence_length (%d fits)%s", longest,
+                 p->micro_batch > 1 ? " or train.micro_batch" : "");
+    else
+        snprintf(advice, sizeof advice, "Choose a smaller model or a device with more memory");
+    FAIL(e, ERR_DEVICE,
+         "%s: the job needs %s, expected at most the %s that are available: frozen weights %s, trainable state %s, activations and scratch %s "
+         "at micro_batch %d with recompute %s. %s",
+         k->d->name, num_format_bytes(need, (uint64_t)p->total_bytes), num_format_bytes(have, (uint64_t)k->d->available),
+         num_format_bytes(w, p->arenas[0].used), num_format_bytes(t, p->arenas[1].used), num_format_bytes(a, p->arenas[2].used),
+         p->micro_batch, plan_recompute_name(p->recompute), advice);
+}
+
+int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
+              int64_t loader_bytes, struct plan *out, struct err *e)
+{
+    struct candidate k = {.c = c, .f = f, .l = l, .o = o, .d = d, .loader_bytes = loader_bytes};
+    struct plan best, p, smallest;
+    bool found = false, any = false;
+    for (enum cfg_recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
+        if (c->compute.recompute != RECOMPUTE_AUTO && c->compute.recompute != r)
+            continue;
+        for (int32_t mb = 1; mb <= c->train.batch; mb++) {
+            bool fixed = c->train.micro_batch > 0;
+            if (fixed ? mb != c->train.micro_batch : c->train.batch % (mb * d->cards) != 0)
+                continue;
+            if (!fixed && mb > 1 && (int64_t)mb * c->data.sequence_length > d->tokens_enough)
+                break;
+            TRY(count(&k, mb, r, &p, e));
+            p.accumulation = c->train.batch / (mb * d->cards);
+            if (!any || p.total_bytes < smallest.total_bytes)
+                smallest = p;
+            any = true;
+            if (p.total_bytes <= d->available && (!found || better(&p, &best))) {
+                best = p;
+                found = true;
+            }
+        }
+    }
+    if (!any)
+        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d cards, expected a multiple of %d", c->train.batch, d->cards, d->cards);
+    if (!found)
+        return refuse(&k, &smallest, e);
+    *out = best;
+    return 0;
+}

@@ -1,0 +1,51 @@
+/* plan.h - will the job fit, with which micro-batch and recomputation, and how long will it take? Decided from config.json and the job
+ * alone, by the same layout code that allocates. */
+#ifndef LORAT_PLAN_H
+#define LORAT_PLAN_H
+
+#include "trainer/base/buf.h"
+#include "trainer/config.h"
+#include "trainer/facts.h"
+#include "trainer/lora.h"
+#include "trainer/model.h"
+
+/* What a plan has to know of a device. */
+struct plan_device {
+    char name[96];
+    bool cuda;
+    int cards;
+    int64_t total, available; /* bytes of one card, or of the machine; available already respects compute.memory_limit */
+    int64_t reserve;          /* context, libraries, the program itself: not lorat's arenas, but taken from the same memory */
+    double gemm_rate;         /* FLOP/s that large products reach; 0 = unknown */
+    int32_t tokens_enough;    /* beyond this many tokens a micro-batch is not faster */
+    int32_t tokens_half;      /* at this many tokens products reach half their rate: efficiency n / (n + tokens_half) */
+    enum dtype act;
+};
+/* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
+int plan_card(const char *name, struct plan_device *out, struct err *e);
+/* This machine through an open backend. */
+int plan_here(struct ops *o, const struct config *c, struct plan_device *out, struct err *e);
+
+struct plan {
+    struct plan_device device;
+    int32_t micro_batch, accumulation;
+    enum cfg_recompute recompute;
+    struct model_shape shape;
+    struct arena arenas[3]; /* counted */
+    int64_t loader_bytes, total_bytes; /* total: arenas + loader + reserve */
+    int64_t parameters;     /* trainable, without padding */
+    double flop_token;      /* executed per token with the chosen recomputation, every position a target */
+    double flop_token_min;  /* without any recomputation: what model FLOP utilisation counts */
+    double tokens_s;        /* estimate, 0 = unknown */
+};
+/* Choose micro_batch and recompute where the job says auto, or check what it names. When nothing fits: ERR_DEVICE with the smallest
+ * variant's numbers and what to change. o may be NULL (planning for another machine). */
+int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
+              int64_t loader_bytes, struct plan *out, struct err *e);
+/* The tables, as `lorat plan` prints them. steps, tokens: of the whole run, 0 = unknown. */
+void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
+/* FLOP per token of one step with documents of `span` tokens. Formulas: docs/plan.md. */
+double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute r, double span);
+const char *plan_recompute_name(enum cfg_recompute r);
+
+#endif

@@ -1,0 +1,65 @@
+#include <math.h>
+
+#include "trainer/base/num.h"
+#include "trainer/plan.h"
+
+static void row(struct buf *out, const char *name, uint64_t bytes)
+{
+    char text[32];
+    buf_printf(out, "    %-28s %12s\n", name, num_format_bytes(text, bytes));
+}
+
+static void duration(struct buf *out, double s)
+{
+    if (s < 120)
+        buf_printf(out, "%.0f s", s);
+    else if (s < 7200)
+        buf_printf(out, "%.0f min", s / 60);
+    else
+        buf_printf(out, "%.1f h", s / 3600);
+}
+
+static void print_time(const struct plan *p, int64_t steps, int64_t tokens, struct buf *out)
+{
+    buf_printf(out, "  work        %.2f GFLOP a token (%.2f without recomputation)\n", p->flop_token / 1e9, p->flop_token_min / 1e9);
+    if (p->tokens_s <= 0) {
+        buf_puts(out, "  time        unknown: the rate of this device was not measured\n");
+        return;
+    }
+    buf_printf(out, "  time        about %.0f tokens a second (estimate from the rate of large products)", p->tokens_s);
+    if (tokens > 0) {
+        buf_printf(out, "; %lld steps, %lld tokens: about ", (long long)steps, (long long)tokens);
+        duration(out, (double)tokens / p->tokens_s);
+    } else {
+        buf_puts(out, "; a million tokens: about ");
+        duration(out, 1e6 / p->tokens_s);
+    }
+    buf_puts(out, "\n");
+}
+
+void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out)
+{
+    char text[32], left[32];
+    buf_printf(out, "plan for \"%s\" on %s\n", c->name, p->device.name);
+    buf_printf(out, "  model       %s, %d layers, width %d, feed-forward %d, %d heads (%d key/value) of %d, vocabulary %d: %.3g B parameters\n",
+               f->arch, f->l, f->d, f->f, f->h, f->k, f->q, f->v, (double)facts_n_total(f) / 1e9);
+    buf_printf(out, "  adapter     rank %d: %.2f M parameters\n", c->lora.rank, (double)p->parameters / 1e6);
+    buf_printf(out, "  numbers     %s\n", p->device.act == DT_BF16 ? "bf16, sums in f32" : "f32");
+    buf_printf(out, "  batch       %d rows of %d tokens a step: %d x micro_batch %d%s, recompute %s\n", c->train.batch,
+               c->data.sequence_length, p->accumulation, p->micro_batch, p->device.cards > 1 ? " on each card" : "",
+               plan_recompute_name(p->recompute));
+    buf_puts(out, "  memory\n");
+    for (int i = 0; i < 3; i++) {
+        buf_printf(out, "  %-30s %12s\n", p->arenas[i].name, num_format_bytes(text, p->arenas[i].used));
+        for (int j = 0; j < p->arenas[i].n_parts; j++)
+            row(out, p->arenas[i].parts[j].name, p->arenas[i].parts[j].bytes);
+    }
+    if (!p->device.cuda)
+        buf_printf(out, "  %-30s %12s\n", "dataset reader", num_format_bytes(text, (uint64_t)p->loader_bytes));
+    buf_printf(out, "  %-30s %12s\n", p->device.cuda ? "context and libraries" : "program and libraries",
+               num_format_bytes(text, (uint64_t)p->device.reserve));
+    buf_printf(out, "  %-30s %12s of %s available, %s left\n", "sum", num_format_bytes(text, (uint64_t)p->total_bytes),
+               num_format_bytes(left, (uint64_t)p->device.available),
+               num_format_bytes((char[32]){0}, (uint64_t)(p->device.available - p->total_bytes)));
+    print_time(p, steps, tokens, out);
+}
