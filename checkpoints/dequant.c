@@ -5,8 +5,8 @@
 int64_t tensor_type_block(enum tensor_type t)
 {
     switch (t) {
-#define X(name, text, block, bytes) \
-    case name:                      \
+#define X(name, text, block, bytes)                                                                                              \
+    case name:                                                                                                                   \
         return block;
         TENSOR_TYPES(X)
 #undef X
@@ -17,8 +17,8 @@ int64_t tensor_type_block(enum tensor_type t)
 int64_t tensor_type_block_bytes(enum tensor_type t)
 {
     switch (t) {
-#define X(name, text, block, bytes) \
-    case name:                      \
+#define X(name, text, block, bytes)                                                                                              \
+    case name:                                                                                                                   \
         return bytes;
         TENSOR_TYPES(X)
 #undef X

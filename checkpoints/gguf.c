@@ -18,10 +18,10 @@ enum value_type { V_U8, V_I8, V_U16, V_I16, V_U32, V_I32, V_F32, V_BOOL, V_STRIN
 static const uint8_t value_size[V_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: not of one size */
 
 struct pair {
-    size_t key, key_n;       /* offsets are into bytes */
-    uint32_t type, element;  /* element: of an array */
-    size_t data, n;          /* the value; n: bytes of a string, elements of an array */
-    uint32_t *strings;       /* array of strings: offset of each one's length */
+    size_t key, key_n;      /* offsets are into bytes */
+    uint32_t type, element; /* element: of an array */
+    size_t data, n;         /* the value; n: bytes of a string, elements of an array */
+    uint32_t *strings;      /* array of strings: offset of each one's length */
 };
 struct gguf {
     char *bytes; /* the file's head up to the end of the metadata */
@@ -43,8 +43,8 @@ struct reader {
 static int want(struct reader *r, uint64_t k, const char *field)
 {
     if (k > r->file_bytes - r->at)
-        FAIL(r->e, ERR_MODEL, "%s: %s at offset %zu takes %llu bytes, expected at most the %llu left in the file", r->where, field,
-             r->at, (ull)k, (ull)(r->file_bytes - r->at));
+        FAIL(r->e, ERR_MODEL, "%s: %s at offset %zu takes %llu bytes, expected at most the %llu left in the file", r->where,
+             field, r->at, (ull)k, (ull)(r->file_bytes - r->at));
     if (k > HEAD_MAX - r->at)
         FAIL(r->e, ERR_MODEL, "%s: %s at offset %zu takes %llu bytes, expected metadata and tensor table within %d bytes",
              r->where, field, r->at, (ull)k, HEAD_MAX);
@@ -118,8 +118,8 @@ static int read_array(struct reader *r, struct pair *p, const char *key)
              p->element, V_COUNT - 1);
     uint64_t least = p->element == V_STRING ? 8 : value_size[p->element];
     if (n > (r->file_bytes - r->at) / least)
-        FAIL(r->e, ERR_MODEL, "%s: metadata key \"%s\": array length %llu, expected at most %llu in the %llu bytes left", r->where,
-             key, (ull)n, (ull)((r->file_bytes - r->at) / least), (ull)(r->file_bytes - r->at));
+        FAIL(r->e, ERR_MODEL, "%s: metadata key \"%s\": array length %llu, expected at most %llu in the %llu bytes left",
+             r->where, key, (ull)n, (ull)((r->file_bytes - r->at) / least), (ull)(r->file_bytes - r->at));
     TRY(want(r, n * least, "an array"));
     p->data = r->at;
     p->n = (size_t)n;
@@ -194,8 +194,8 @@ static int check_count(struct reader *r, const char *what, uint64_t n, uint64_t 
     if (most > COUNT_MAX)
         most = COUNT_MAX;
     if (n > most)
-        FAIL(r->e, ERR_MODEL, "%s: %s count %llu, expected at most %llu in a file of %llu bytes", r->where, what, (ull)n, (ull)most,
-             (ull)r->file_bytes);
+        FAIL(r->e, ERR_MODEL, "%s: %s count %llu, expected at most %llu in a file of %llu bytes", r->where, what, (ull)n,
+             (ull)most, (ull)r->file_bytes);
     return 0;
 }
 
@@ -222,7 +222,8 @@ static int read_head(struct reader *r, uint64_t *n_tensors, uint64_t *n_pairs)
     return 0;
 }
 
-/* One entry of the tensor table; t->name stays NULL, the name lies at [*name, *name + *name_n). t->offset is relative to the data. */
+/* One entry of the tensor table; t->name stays NULL, the name lies at [*name, *name + *name_n). t->offset is relative to the
+ * data. */
 static int read_tensor(struct reader *r, struct tensor *t, size_t *name, size_t *name_n)
 {
     char text[NAME_TEXT];
@@ -232,7 +233,8 @@ static int read_tensor(struct reader *r, struct tensor *t, size_t *name, size_t 
     TRY(read_string(r, "a tensor's name", name, name_n));
     name_text(r->bytes + *name, *name_n, text);
     if (memchr(r->bytes + *name, 0, *name_n) != NULL)
-        FAIL(r->e, ERR_MODEL, "%s: tensor \"%s\": a control character (0x00) in the name, expected printable text", r->where, text);
+        FAIL(r->e, ERR_MODEL, "%s: tensor \"%s\": a control character (0x00) in the name, expected printable text", r->where,
+             text);
     TRY(read_u32(r, "a tensor's rank", &rank));
     if (rank > 4)
         FAIL(r->e, ERR_MODEL, "%s: tensor \"%s\": rank %u, expected at most 4", r->where, text, rank);
@@ -406,7 +408,12 @@ static const struct pair *find_element(const struct gguf *g, const char *key, si
     return p != NULL && p->type == V_ARRAY && i < p->n ? p : NULL;
 }
 
-#define READ_AS(type, at) __extension__({ type v_; memcpy(&v_, (at), sizeof v_); v_; })
+#define READ_AS(type, at)                                                                                                        \
+    __extension__({                                                                                                              \
+        type v_;                                                                                                                 \
+        memcpy(&v_, (at), sizeof v_);                                                                                            \
+        v_;                                                                                                                      \
+    })
 
 static bool value_i64(uint32_t type, const char *at, int64_t *out)
 {

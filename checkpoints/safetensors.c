@@ -20,15 +20,15 @@ static const struct st_type {
     int bits;
     enum tensor_type type;
 } st_types[] = {
-    {"F32", 32, TT_F32},         {"F16", 16, TT_F16},         {"BF16", 16, TT_BF16},          {"F64", 64, TT_OTHER},
-    {"BOOL", 8, TT_OTHER},       {"U8", 8, TT_OTHER},         {"I8", 8, TT_OTHER},            {"U16", 16, TT_OTHER},
-    {"I16", 16, TT_OTHER},       {"U32", 32, TT_OTHER},       {"I32", 32, TT_OTHER},          {"U64", 64, TT_OTHER},
-    {"I64", 64, TT_OTHER},       {"F8_E5M2", 8, TT_OTHER},    {"F8_E4M3", 8, TT_OTHER},       {"F8_E8M0", 8, TT_OTHER},
-    {"F8_E4M3FNUZ", 8, TT_OTHER}, {"F8_E5M2FNUZ", 8, TT_OTHER}, {"F6_E2M3", 6, TT_OTHER},     {"F6_E3M2", 6, TT_OTHER},
-    {"F4", 4, TT_OTHER},         {"C64", 64, TT_OTHER},
+    {"F32", 32, TT_F32},          {"F16", 16, TT_F16},          {"BF16", 16, TT_BF16},    {"F64", 64, TT_OTHER},
+    {"BOOL", 8, TT_OTHER},        {"U8", 8, TT_OTHER},          {"I8", 8, TT_OTHER},      {"U16", 16, TT_OTHER},
+    {"I16", 16, TT_OTHER},        {"U32", 32, TT_OTHER},        {"I32", 32, TT_OTHER},    {"U64", 64, TT_OTHER},
+    {"I64", 64, TT_OTHER},        {"F8_E5M2", 8, TT_OTHER},     {"F8_E4M3", 8, TT_OTHER}, {"F8_E8M0", 8, TT_OTHER},
+    {"F8_E4M3FNUZ", 8, TT_OTHER}, {"F8_E5M2FNUZ", 8, TT_OTHER}, {"F6_E2M3", 6, TT_OTHER}, {"F6_E3M2", 6, TT_OTHER},
+    {"F4", 4, TT_OTHER},          {"C64", 64, TT_OTHER},
 };
 
-struct entry { /* where a message stands */
+struct entry {                /* where a message stands */
     const char *where, *name; /* name: safe to print */
     struct err *e;
 };
@@ -48,8 +48,8 @@ static int read_dtype(const struct entry *c, const struct json *j, struct tensor
             *bits = st_types[i].bits;
             return 0;
         }
-    FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": unknown dtype \"%s\", expected one of the format's such as \"BF16\"", c->where, c->name,
-         name_text(text, n, shown));
+    FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": unknown dtype \"%s\", expected one of the format's such as \"BF16\"", c->where,
+         c->name, name_text(text, n, shown));
 }
 
 /* A whole number >= 0 written as one. */
@@ -57,7 +57,7 @@ static int read_size(const struct entry *c, const struct json *j, const char *wh
 {
     int64_t v;
     if (json_kind(j) != JSON_INT || !json_i64(j, &v))
-        FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": %s holds %s, expected a whole number", c->where, c->name, what,
+        FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": %s holds %s, expected a whole number below 2^63", c->where, c->name, what,
              json_kind_name(json_kind(j)));
     if (v < 0)
         FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": %s holds the negative number %lld, expected 0 or more", c->where, c->name, what,
@@ -100,7 +100,8 @@ static int read_offsets(const struct entry *c, const struct json *j, uint64_t da
              (ull)begin, (ull)end);
     if (end > data_bytes)
         FAIL(c->e, ERR_MODEL,
-             "%s: tensor \"%s\": ends at %llu past the end of the file, expected at most the %llu bytes of data. The file may be cut",
+             "%s: tensor \"%s\": ends at %llu past the end of the file, expected at most the %llu bytes of data. The file may be "
+             "cut",
              c->where, c->name, (ull)end, (ull)data_bytes);
     t->offset = begin;
     t->bytes = end - begin;
@@ -199,8 +200,8 @@ static int open_header(int fd, const char *path, uint64_t size, char **header, s
     if (n > HEADER_MAX)
         FAIL(e, ERR_MODEL, "%s: header length %llu, expected at most %d", path, (ull)n, HEADER_MAX);
     if (n > size - 8)
-        FAIL(e, ERR_MODEL, "%s: header length %llu goes past the end of the file, expected at most %llu. The file may be cut", path,
-             (ull)n, (ull)(size - 8));
+        FAIL(e, ERR_MODEL, "%s: header length %llu goes past the end of the file, expected at most %llu. The file may be cut",
+             path, (ull)n, (ull)(size - 8));
     *header = mem_alloc(1, (size_t)n);
     if (*header == NULL)
         return mem_fail(e, "a safetensors header", (size_t)n);
