@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden values of tiny models, made with PyTorch, transformers and PEFT.
 
-    python tests/golden/make_golden.py [MODEL...]
+    python tests/golden/make_golden.py [MODEL...] [shapes]
 
 Writes tests/golden/<model>/: the model as transformers saves it, adapter/ as PEFT saves it, expected.safetensors and
 expected.json. Every expected value is computed in float64 (weights, rotary table, norms, attention, loss, AdamW) and stored as
@@ -287,10 +287,23 @@ def make(name):
           f"margins {gen['base']['margin']:.3f} {gen['adapter']['margin']:.3f}, {len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
 
 
+def make_shapes():
+    """shapes/inv_freq.json: inverse frequencies of the public configurations in shapes/<name>/config.json, by transformers."""
+    out = {}
+    for path in sorted((HERE / "shapes").glob("*/config.json")):
+        config = transformers.AutoConfig.from_pretrained(path.parent)
+        rotary = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config)
+        out[path.parent.name] = [float(f"{x:.9g}") for x in rotary.inv_freq.tolist()]
+    (HERE / "shapes" / "inv_freq.json").write_text(json.dumps(out, indent=None) + "\n")
+
+
 if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="The PEFT config's `base_model_name_or_path` was renamed")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for model_name in sys.argv[1:] or MODELS:
-        make(model_name)
+    for model_name in sys.argv[1:] or [*MODELS, "shapes"]:
+        if model_name == "shapes":
+            make_shapes()
+        else:
+            make(model_name)
