@@ -1,4 +1,5 @@
-/* A real model: every tensor's F32 bytes have the hash that the PyPI package gguf's values have (tests/golden/make_dequant.py). */
+/* A real model: every tensor's F32 bytes have the hash that the PyPI package gguf's values have (tests/golden/make_dequant.py).
+ */
 #include "checkpoints/gguf.h"
 
 #include <time.h>

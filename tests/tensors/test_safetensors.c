@@ -79,15 +79,18 @@ static void lengths(void)
 
 static void offsets(void)
 {
-    refuse("end-past-file", "{" F32("a", "[2]", "0", "8") "}", 4, "ends at 8 past the end of the file, expected at most the 4 bytes");
+    refuse("end-past-file", "{" F32("a", "[2]", "0", "8") "}", 4,
+           "ends at 8 past the end of the file, expected at most the 4 bytes");
     refuse("begin-after-end", "{" F32("a", "[1]", "4", "0") "}", 4, "begins at 4 and ends at 0, expected begin <= end");
     refuse("negative-offset", "{" F32("a", "[1]", "-4", "0") "}", 4, "data_offsets holds the negative number -4");
     refuse("huge-offset", "{" F32("a", "[1]", "0", "99999999999999999999") "}", 4, "data_offsets holds");
     refuse("real-offset", "{" F32("a", "[1]", "0", "4.0") "}", 4, "expected a whole number");
     refuse("one-offset", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4]}}", 4, "expected a list of 2 numbers");
-    refuse("overlap", "{" F32("a", "[2]", "0", "8") "," F32("b", "[2]", "4", "12") "}", 12, "\"b\" begins at 4, expected 8 or later: it overlaps \"a\"");
+    refuse("overlap", "{" F32("a", "[2]", "0", "8") "," F32("b", "[2]", "4", "12") "}", 12,
+           "\"b\" begins at 4, expected 8 or later: it overlaps \"a\"");
     refuse("same-place", "{" F32("a", "[2]", "0", "8") "," F32("b", "[2]", "0", "8") "}", 8, "overlaps");
-    refuse("hole", "{" F32("a", "[1]", "0", "4") "," F32("b", "[1]", "8", "12") "}", 12, "\"b\" begins at 8, expected 4: there is a hole");
+    refuse("hole", "{" F32("a", "[1]", "0", "4") "," F32("b", "[1]", "8", "12") "}", 12,
+           "\"b\" begins at 8, expected 4: there is a hole");
     refuse("hole-first", "{" F32("a", "[1]", "4", "8") "}", 8, "there is a hole");
     refuse("trailing", "{" F32("a", "[1]", "0", "4") "}", 9, "5 trailing bytes");
     refuse("trailing-no-tensor", "{}", 1, "1 trailing bytes");
@@ -112,7 +115,8 @@ static void fields(void)
     refuse("unknown-dtype", "{\"a\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "unknown dtype \"F99\"");
     refuse("dtype-number", "{\"a\":{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype is");
     refuse("no-dtype", "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype is");
-    refuse("extra-field", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"scale\":2}}", 4, "unknown field \"scale\"");
+    refuse("extra-field", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"scale\":2}}", 4,
+           "unknown field \"scale\"");
     refuse("duplicate-name", "{" F32("a", "[1]", "0", "4") "," F32("a", "[1]", "4", "8") "}", 8, "duplicate");
     refuse("empty-name", "{" F32("", "[1]", "0", "4") "}", 4, "empty name");
     refuse("control-name", "{" F32("a\\u001b[2J", "[1]", "0", "4") "}", 4, "tensor \"a?[2J\": a control character (0x1b)");
