@@ -61,7 +61,8 @@ struct attention {
 };
 
 struct adamw {
-    float lr, beta1, beta2, epsilon, weight_decay;
+    double beta1, beta2; /* F64, so that 1 - beta is rounded once */
+    float lr, epsilon, weight_decay;
     float grad_scale;     /* 1 / weight sum, times the clip factor */
     float bias1, bias2;   /* 1 - beta^t for this update t */
 };
@@ -71,11 +72,15 @@ struct dropout {
     uint32_t step, module; /* which product of which layer */
     float p;               /* 0 < p < 1; survivors are scaled by 1/(1-p) */
 };
+/* Element j of the row with key `key` survives when rng_unit(word) >= p, where word = rng_at(dropout_key(d), RNG_DROPOUT, key,
+ * j / 4, module).v[j % 4] (rng.h): one Philox block serves four neighbours. */
+static inline uint64_t dropout_key(const struct dropout *d) { return d->seed ^ (uint64_t)d->step * 0x9E3779B97F4A7C15u; }
 
 struct ops {
     const char *name;      /* "cpu", "cuda" */
     char device[96];       /* "AMD EPYC, 2 threads, AVX-512 BF16" */
     enum dtype act;
+    bool unified;          /* device pointers may be read by the host after `sync` (the CPU) */
     void *state;           /* the backend's own */
 
     /* ---- memory and the queue ---- */

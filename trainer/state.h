@@ -18,6 +18,7 @@ struct run_state {
     int64_t tokens, targets;  /* trained so far */
     double best_loss;         /* lowest evaluation loss; only with best_step >= 0 */
     int64_t best_step;        /* -1 = none yet */
+    int64_t evaluated;        /* step of the last evaluation, -1 = none: so that one due at a stop is made up for */
     char dataset[65], base[65], tokenizer[65]; /* identities, hex; "unknown" where there is none */
 };
 /* The host's view of the trainable block: three arrays of l->count F32 each. Borrowed. */

@@ -1,0 +1,131 @@
+#include "trainer/job.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/bench.h"
+#include "trainer/base/io.h"
+#include "trainer/base/stop.h"
+
+static bool card_present(void) { return io_exists("/dev/nvidiactl") || io_exists("/proc/driver/nvidia/version"); }
+
+int job_device(const struct config *c, struct ops **out, struct err *e)
+{
+    if (c->compute.device == DEVICE_CUDA)
+        FAIL(e, ERR_DEVICE, "compute.device: cuda, but this build has no CUDA backend. Set it to cpu to train on the CPU");
+    if (c->compute.device == DEVICE_AUTO && card_present())
+        FAIL(e, ERR_DEVICE, "compute.device: auto: an NVIDIA card is present, but this build has no CUDA backend. Set compute.device: cpu to "
+                            "train on the CPU all the same");
+    enum dtype act = c->compute.precision == PRECISION_F32    ? DT_F32
+                     : c->compute.precision == PRECISION_BF16 ? DT_BF16
+                     : ops_cpu_has_bf16()                     ? DT_BF16
+                                                              : DT_F32;
+    return ops_cpu_open(act, c->compute.threads, out, e);
+}
+
+int job_need_dataset(const struct config *c, struct err *e)
+{
+    if (io_exists(c->data.train))
+        return 0;
+    FAIL(e, ERR_IO,
+         "data.train: %s is not there, expected a dataset built by lorat. Build it from JSON lines with:\n"
+         "  lorat data build --model %s --input YOUR.jsonl --validation 5%% -o %s",
+         c->data.train, c->model.path, c->data.train);
+}
+
+struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch)
+{
+    bool train = group == DATASET_TRAIN;
+    return (struct loader_options){.path = c->data.train, .cache_dir = ".cache/lorat", .unsealed = c->data.allow_unsealed, .group = group,
+                                   .sequence_length = c->data.sequence_length, .packing = c->data.packing,
+                                   .shuffle = train && c->data.shuffle, .too_long = (enum too_long)c->data.too_long,
+                                   .seed = (uint64_t)c->seed, .batch = train ? c->train.batch : micro_batch, .micro_batch = micro_batch,
+                                   .rank = 0, .ranks = 1, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
+}
+
+int job_plan(struct job *j, const char *on, struct err *e)
+{
+    struct config *c = &j->c;
+    snprintf(j->run_dir, sizeof j->run_dir, "runs/%s", c->name);
+    comm_solo(&j->comm);
+    TRY(source_open(c->model.path, on != NULL, &j->source, e));
+    if (c->data.sequence_length > j->source.facts.context && j->source.facts.context > 0)
+        FAIL(e, ERR_CONFIG, "data.sequence_length: %d, expected at most the %lld positions that %s was made for", c->data.sequence_length,
+             (long long)j->source.facts.context, c->model.path);
+    TRY(lora_plan(&j->source.facts, c, &j->lora, e));
+    struct loader_options train = job_loader_options(c, &j->source.facts, DATASET_TRAIN, 1);
+    train.micro_batch = c->train.micro_batch > 0 ? c->train.micro_batch : 4;
+    int64_t loader = 2 * loader_bytes(&train);
+    if (on != NULL) {
+        TRY(plan_card(on, &j->device, e));
+        if (c->compute.memory_limit > 0 && c->compute.memory_limit < j->device.available)
+            j->device.available = c->compute.memory_limit;
+    } else {
+        TRY(job_device(c, &j->ops, e));
+        TRY(plan_here(j->ops, c, &j->device, e));
+    }
+    return plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
+}
+
+static int tick(void *arg, double done, struct err *e)
+{
+    struct job *j = arg;
+    j->comm.alive(&j->comm, 0, "loading");
+    if (stop_requested())
+        FAIL(e, ERR_STOPPED, "stopped while the model was loading; nothing had changed");
+    return 0;
+}
+
+int job_load(struct job *j, struct err *e)
+{
+    TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &j->plan.shape, e));
+    TRY(model_allocate(&j->model, e));
+    return model_load(&j->model, &j->source, tick, j, e);
+}
+
+int job_text(struct job *j, const char *name, struct err *e)
+{
+    TRY(source_tokenizer(&j->source, &j->tokenizer, e));
+    if (j->tokenizer == NULL)
+        return 0;
+    return source_template(&j->source, name, &j->template, e);
+}
+
+void job_measure(struct job *j)
+{
+    const struct facts *f = &j->source.facts;
+    int32_t hq = f->h * f->q, qkv = hq + 2 * f->k * f->q, n = j->plan.shape.n;
+    struct {
+        int32_t n, out, in;
+        double times;
+    } shapes[] = {{n, qkv, f->d, f->l}, {n, f->d, hq, f->l}, {n, 2 * f->f, f->d, f->l}, {n, f->d, f->f, f->l}};
+    double flop = 0, seconds = 0;
+    /* The activations arena is scratch between steps: its gradient buffers are large enough for every shape. */
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        size_t need = ((size_t)shapes[i].n * (size_t)(shapes[i].in + shapes[i].out) + (size_t)shapes[i].out * (size_t)shapes[i].in) *
+                      dtype_size(j->ops->act);
+        if (need > (size_t)((char *)j->model.workspace - (char *)j->model.memory[ARENA_ACTIVATIONS]))
+            continue;
+        double rate = bench_linear(j->ops, shapes[i].n, shapes[i].out, shapes[i].in, j->model.memory[ARENA_ACTIVATIONS], 0.06);
+        double work = 2.0 * shapes[i].n * shapes[i].out * shapes[i].in * shapes[i].times;
+        if (rate <= 0)
+            continue;
+        flop += work;
+        seconds += work / rate;
+    }
+    j->gemm_rate = seconds > 0 ? flop / seconds : 0;
+}
+
+void job_close(struct job *j)
+{
+    if (j->comm.close != NULL)
+        j->comm.close(&j->comm);
+    tokenizer_close(j->tokenizer);
+    model_close(&j->model);
+    if (j->ops != NULL)
+        j->ops->close(j->ops);
+    lora_free(&j->lora);
+    source_close(&j->source);
+    *j = (struct job){0};
+}

@@ -1,0 +1,44 @@
+/* job.h - a job file turned into open things: model, plan, device, memory. The verbs (train, plan, generate, export) share it. */
+#ifndef LORAT_JOB_H
+#define LORAT_JOB_H
+
+#include "datasets/loader.h"
+#include "trainer/comm.h"
+#include "trainer/config.h"
+#include "trainer/model.h"
+#include "trainer/plan.h"
+#include "trainer/source.h"
+
+struct job {
+    struct config c;
+    struct source source;
+    struct lora lora;
+    struct ops *ops;            /* NULL when planning for another machine */
+    struct comm comm;
+    struct plan_device device;
+    struct plan plan;
+    struct model model;
+    struct tokenizer *tokenizer;    /* NULL: the model has none */
+    enum chat_template template;
+    double gemm_rate;           /* FLOP/s of plain products at the job's shapes, measured by job_measure */
+    char run_dir[160], cache_dir[16];
+};
+
+/* The backend that the job asks for. precision auto: BF16 where the CPU multiplies it, else F32. A card that is present but cannot be used
+ * is an error, never a silent fall to the CPU. */
+int job_device(const struct config *c, struct ops **out, struct err *e);
+/* Options of the loader for a group, as this job reads it. */
+struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch);
+/* Source, adapter table, device and plan; nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine. */
+int job_plan(struct job *j, const char *on, struct err *e);
+/* Memory and weights. Needs job_plan. Stops with ERR_STOPPED when the user asks. */
+int job_load(struct job *j, struct err *e);
+/* Tokenizer and chat template of the model, where it has them. name: "auto" or a built-in. */
+int job_text(struct job *j, const char *name, struct err *e);
+/* Fill gemm_rate, in about a quarter of a second. */
+void job_measure(struct job *j);
+void job_close(struct job *j); /* zero is closed */
+/* The message for a dataset that is not there: with the command that builds it. */
+int job_need_dataset(const struct config *c, struct err *e);
+
+#endif

@@ -1,0 +1,206 @@
+/* train.c - the loop: batches in, gradients summed, guarded and applied; evaluation, checkpoints, stopping. */
+#include "trainer/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/stop.h"
+#include "trainer/optim.h"
+#include "trainer/train_internal.h"
+
+static bool is_due(const struct cfg_every *every, int64_t step, double now, double last)
+{
+    return (every->steps > 0 && step % every->steps == 0) || (every->seconds > 0 && now - last >= every->seconds);
+}
+
+/* Save the state of now. A failure is said and the run goes on: the checkpoint before this one still stands. */
+static int save(struct run *r, struct err *e)
+{
+    struct run_block block;
+    const struct config *c = &r->job.c;
+    if (r->saved == r->state.step)
+        return 0;
+    r->job.comm.alive(&r->job.comm, r->state.step, "saving");
+    TRY(run_block(r, &block, e));
+    TRY(state_save(r->job.run_dir, &r->job.lora, c, &block, &r->state, e));
+    r->saved = r->state.step;
+    r->last_save_s = metrics_now();
+    log_note("saved %s/checkpoints/step-%08lld", r->job.run_dir, (long long)r->saved);
+    struct err pruning = {0};
+    if (run_prune(r->job.run_dir, c->checkpoint.keep, c->checkpoint.keep_best ? r->state.best_step : -1, &pruning) != 0)
+        log_warn("%s. Old checkpoints were left in place", pruning.text);
+    return 0;
+}
+
+static void save_or_warn(struct run *r)
+{
+    struct err e = {0};
+    if (save(r, &e) != 0)
+        log_warn("step %lld was not saved: %s. The checkpoint before it still stands and the run goes on", (long long)r->state.step, e.text);
+}
+
+/* The micro-batches of one step, added up. */
+static int accumulate(struct run *r, struct metrics_step *s, struct err *e)
+{
+    struct model *m = &r->job.model;
+    model_zero_grads(m);
+    for (int32_t k = 0; k < r->job.plan.accumulation; k++) {
+        struct batch *b;
+        TRY(loader_next(r->train, &b, &s->wait_s, e));
+        if (b == NULL)
+            FAIL(e, ERR_INTERNAL, "the dataset ended at step %lld, expected %lld steps", (long long)r->state.step, (long long)r->total);
+        int rc = model_accumulate(m, b, r->state.step, e);
+        s->step_tokens += b->n_real;
+        s->targets += (int64_t)llround(b->weight_sum);
+        loader_release(r->train, b);
+        TRY(rc);
+        r->job.comm.alive(&r->job.comm, r->state.step, "training");
+    }
+    if (stop_requested()) {
+        float one = 1;
+        m->o->upload(m->o, m->t.grads + r->job.lora.count + TAIL_STOP, &one, sizeof one);
+    }
+    return 0;
+}
+
+/* A step that was not finite changed nothing; too many in a row and the run gives up. */
+static int note_skip(struct run *r, const struct optim_result *result, struct err *e)
+{
+    int32_t limit = r->job.c.train.max_skipped;
+    if (result->finite) {
+        r->state.skipped_in_row = 0;
+        return 0;
+    }
+    r->state.skipped++;
+    r->state.skipped_in_row++;
+    log_warn("step %lld: loss or gradient is not finite; the step was skipped and nothing changed (%lld in a row, %d end the run)",
+             (long long)r->state.step, (long long)r->state.skipped_in_row, limit);
+    if (r->state.skipped_in_row < limit)
+        return 0;
+    FAIL(e, ERR_DIVERGED,
+         "step %lld: %d steps in a row were not finite, expected numbers. The last checkpoint is %s/checkpoints/step-%08lld: lower "
+         "train.learning_rate, look at the data (lorat data show), and start again with --fresh",
+         (long long)r->state.step, limit, r->job.run_dir, (long long)r->saved);
+}
+
+static int one_step(struct run *r, struct optim_result *result, struct err *e)
+{
+    struct metrics_step s = {.total = r->total, .rate = optim_rate(&r->job.c, r->state.step, r->total), .gemm_rate = r->job.gemm_rate};
+    double start = metrics_now();
+    r->job.model.flop = 0;
+    TRY(accumulate(r, &s, e));
+    TRY(optim_step(&r->job.model, &r->job.comm, &r->job.c, s.rate, r->state.updates, result, e));
+    s.seconds = metrics_now() - start;
+    r->state.step++;
+    r->state.updates += result->updated;
+    r->state.tokens += s.step_tokens;
+    r->state.targets += s.targets;
+    r->spent.seconds += s.seconds;
+    r->spent.wait_s += s.wait_s;
+    r->spent.flop += r->job.model.flop;
+    r->spent.tokens += s.step_tokens;
+    s.step = r->state.step;
+    s.loss = r->loss = result->loss;
+    s.norm = result->norm;
+    s.tokens = r->state.tokens;
+    s.targets = r->state.targets;
+    s.flop = r->job.model.flop;
+    s.finite = result->finite;
+    metrics_step(&r->metrics, &s);
+    return note_skip(r, result, e);
+}
+
+static int evaluate(struct run *r, struct err *e)
+{
+    bool better;
+    TRY(run_evaluate(r, &better, e));
+    r->state.evaluated = r->state.step;
+    r->last_eval_s = metrics_now();
+    if (better && r->job.c.checkpoint.keep_best && r->state.step > 0)
+        save_or_warn(r);
+    return 0;
+}
+
+static int stopped(struct run *r, struct err *e)
+{
+    TRY(save(r, e));
+    FAIL(e, ERR_STOPPED, "stopped at step %lld of %lld and saved. Run the same command with --resume to continue", (long long)r->state.step,
+         (long long)r->total);
+}
+
+static int loop(struct run *r, struct err *e)
+{
+    const struct config *c = &r->job.c;
+    r->last_eval_s = r->last_save_s = metrics_now();
+    /* Also when the run was stopped at a step before its evaluation: resumed and uninterrupted runs know the same best loss. */
+    if (r->state.step < r->total && r->state.evaluated != r->state.step && (r->state.step == 0 || is_due(&c->eval.every, r->state.step, 0, 0)))
+        TRY(evaluate(r, e));
+    while (r->state.step < r->total) {
+        struct optim_result result;
+        if (stop_requested() || (r->options->stop_after > 0 && r->state.step >= r->options->stop_after))
+            return stopped(r, e);
+        TRY(one_step(r, &result, e));
+        double now = metrics_now();
+        bool end = r->state.step == r->total;
+        if (!end && !result.stop && is_due(&c->eval.every, r->state.step, now, r->last_eval_s))
+            TRY(evaluate(r, e));
+        if (!end && !result.stop && is_due(&c->checkpoint.every, r->state.step, now, r->last_save_s))
+            save_or_warn(r);
+    }
+    TRY(evaluate(r, e));
+    r->saved = -1;
+    return save(r, e);
+}
+
+static int write_adapter(struct run *r, char *path, size_t size, struct err *e)
+{
+    struct run_block block;
+    snprintf(path, size, "%s/adapter", r->job.run_dir);
+    TRY(run_block(r, &block, e));
+    TRY(io_mkdirs(path, e));
+    return state_save_adapter(path, &r->job.lora, &r->job.c, block.params, e);
+}
+
+static void summarise(struct run *r, const char *state, const char *adapter)
+{
+    double s = r->spent.seconds;
+    metrics_summary(r->job.run_dir, &(struct metrics_summary){
+        .name = r->job.c.name, .state = state, .step = r->state.step, .steps = r->total, .tokens = r->state.tokens,
+        .skipped = r->state.skipped, .loss = r->loss, .eval_first = r->eval_first, .eval_loss = r->eval_last,
+        .seconds = metrics_now() - r->started, .tok_s = s > 0 ? (double)r->spent.tokens / s : NAN,
+        .gemm_share = s > 0 && r->job.gemm_rate > 0 ? r->spent.flop / s / r->job.gemm_rate : NAN,
+        .wait_share = s > 0 ? r->spent.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
+        .plan_bytes = (double)r->job.plan.total_bytes, .adapter = adapter});
+}
+
+static int run_all(struct run *r, struct err *e)
+{
+    char adapter[192] = "";
+    int rc = loop(r, e);
+    if (rc == 0)
+        rc = write_adapter(r, adapter, sizeof adapter, e);
+    const char *state = rc == 0 ? "done" : e->code == ERR_STOPPED ? "stopped" : "failed";
+    if (rc != 0 && e->code == ERR_STOPPED && r->saved != r->state.step) { /* stopped inside an evaluation */
+        struct err saving = {0};
+        rc = stopped(r, &saving);
+        *e = saving;
+    }
+    summarise(r, state, rc == 0 ? adapter : NULL);
+    if (rc == 0)
+        log_note("done: %lld steps in %.0f s. Adapter: %s  Log: %s/metrics.jsonl", (long long)r->state.step, metrics_now() - r->started,
+                 adapter, r->job.run_dir);
+    return rc;
+}
+
+int train_run(const struct config *c, const struct train_options *t, struct err *e)
+{
+    struct run r;
+    int rc = run_open(&r, c, t, e);
+    if (rc == 0)
+        rc = run_all(&r, e);
+    run_close(&r);
+    return rc;
+}

@@ -1,0 +1,41 @@
+/* train_internal.h - shared by train.c (the loop), train_open.c (start and resume) and train_eval.c (evaluation, answers). */
+#ifndef LORAT_TRAIN_INTERNAL_H
+#define LORAT_TRAIN_INTERNAL_H
+
+#include "checkpoints/run.h"
+#include "datasets/loader.h"
+#include "trainer/job.h"
+#include "trainer/metrics.h"
+#include "trainer/state.h"
+#include "trainer/train.h"
+
+struct run {
+    struct job job;
+    const struct train_options *options;
+    struct loader *train, *validation; /* validation: NULL when the dataset has no such group */
+    struct run_lock *lock;
+    struct run_state state;
+    struct run_block block;   /* the host's view of the trainable state */
+    float *stage;             /* memory behind it where the device's is not the host's; owned */
+    struct metrics metrics;
+    int64_t total;            /* steps of the whole run */
+    int64_t epochs;           /* whole epochs the loader is asked for */
+    int64_t saved;            /* step of the newest checkpoint, -1 = none */
+    bool resumed;
+    double started, last_eval_s, last_save_s;
+    double loss, eval_first, eval_last; /* NaN until known */
+    struct {                  /* of this process, for the summary */
+        double seconds, wait_s, flop;
+        int64_t tokens;
+    } spent;
+};
+
+/* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. */
+int run_open(struct run *r, const struct config *c, const struct train_options *t, struct err *e);
+void run_close(struct run *r);
+/* The trainable block as the host sees it, up to date. */
+int run_block(struct run *r, struct run_block *out, struct err *e);
+/* Evaluate the whole validation group and answer eval.prompts; notes the best loss in the state. *better (may be NULL): a new lowest. */
+int run_evaluate(struct run *r, bool *better, struct err *e);
+
+#endif

@@ -1,0 +1,258 @@
+/* train_open.c - from a job file to a run that stands at its first step: cheap refusals first, the large work last. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/base/hash.h"
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/mem.h"
+#include "trainer/base/num.h"
+#include "trainer/train_internal.h"
+
+static int check_run_dir(const struct run *r, struct err *e)
+{
+    if (r->options->resume || r->options->fresh || !io_exists(r->job.run_dir))
+        return 0;
+    FAIL(e, ERR_STATE, "%s: a run of this name exists, expected a new name or a word on what to do with it. Say --resume to continue it or --fresh "
+                       "to rename it and start again",
+         r->job.run_dir);
+}
+
+/* Steps of the whole run. A fraction of an epoch is rounded up to whole steps. */
+static int count_steps(struct run *r, struct err *e)
+{
+    const struct config *c = &r->job.c;
+    double epochs = c->train.epochs;
+    r->epochs = epochs > 0 ? (int64_t)ceil(epochs) : INT32_MAX;
+    r->total = 0;
+    for (int64_t k = 0; k < r->epochs && (c->train.max_steps == 0 || r->total < c->train.max_steps); k++) {
+        int64_t steps;
+        TRY(loader_epoch_steps(r->train, k, &steps, e));
+        double part = epochs > 0 && epochs - (double)k < 1 ? epochs - (double)k : 1;
+        r->total += (int64_t)ceil((double)steps * part);
+    }
+    if (c->train.max_steps > 0 && r->total > c->train.max_steps)
+        r->total = c->train.max_steps;
+    if (c->train.warmup_steps >= r->total)
+        log_warn("train.warmup_steps: %lld of %lld steps: the learning rate never reaches its full value", (long long)c->train.warmup_steps,
+                 (long long)r->total);
+    return 0;
+}
+
+static int open_data(struct run *r, struct err *e)
+{
+    const struct config *c = &r->job.c;
+    struct loader_options o = job_loader_options(c, &r->job.source.facts, DATASET_TRAIN, r->job.plan.micro_batch);
+    TRY(loader_open(&o, &r->train, e));
+    const struct loader_counts *n = loader_counts(r->train);
+    const struct dataset_facts *facts = loader_facts(r->train);
+    if (n->targets == 0)
+        FAIL(e, ERR_DATA, "%s: no target token in the train group, expected some text that carries loss. Look at it with: lorat data show %s",
+             c->data.train, c->data.train);
+    if (n->split + n->dropped + n->truncated + n->no_target > 0)
+        log_note("data: of %lld documents %lld split, %lld truncated, %lld dropped, %lld without a target left out", (long long)n->documents,
+                 (long long)n->split, (long long)n->truncated, (long long)n->dropped, (long long)n->no_target);
+    if (facts->group[DATASET_VALIDATION].present) {
+        o = job_loader_options(c, &r->job.source.facts, DATASET_VALIDATION, r->job.plan.micro_batch);
+        TRY(loader_open(&o, &r->validation, e));
+    } else
+        log_note("data: no validation group, so nothing is evaluated (lorat data build --validation 5%% makes one)");
+    return count_steps(r, e);
+}
+
+/* The tokenizer of the dataset against that of the model: other ids would train nonsense without a word. */
+static int check_tokenizer(struct run *r, struct err *e)
+{
+    char hex[65] = "unknown";
+    const struct dataset_facts *facts = loader_facts(r->train);
+    if (r->job.tokenizer != NULL)
+        hash_hex(tokenizer_hash(r->job.tokenizer), hex);
+    snprintf(r->state.tokenizer, sizeof r->state.tokenizer, "%s", hex);
+    if (r->job.tokenizer == NULL)
+        log_warn("%s: has no tokenizer, so whether the dataset's tokens are this model's is unknown; they are below its vocabulary of %d",
+                 r->job.c.model.path, r->job.source.facts.v);
+    else if (strcmp(facts->tokenizer, "unknown") == 0)
+        log_warn("%s: was built from tokens, so whether they are this model's is unknown; they are below its vocabulary of %d",
+                 r->job.c.data.train, r->job.source.facts.v);
+    else if (strcmp(facts->tokenizer, hex) != 0)
+        FAIL(e, ERR_DATA, "%s: made with another tokenizer (%.12s...), expected the one of %s (%.12s...). Build the dataset again with "
+                          "lorat data build --model %s",
+             r->job.c.data.train, facts->tokenizer, r->job.c.model.path, hex, r->job.c.model.path);
+    return 0;
+}
+
+/* What a resumed run must have in common with its checkpoint. */
+static int check_resume(struct run *r, const struct run_state *was, const char *job_text, const char *dir, struct err *e)
+{
+    struct config recorded;
+    struct buf said = {0};
+    char where[256];
+    int rc = 0;
+    snprintf(where, sizeof where, "%s/job.yaml", dir);
+    TRY(config_parse(job_text, strlen(job_text), where, &recorded, e));
+    TRY_DONE(config_compare(&recorded, &r->job.c, &said, e));
+    if (said.n > 0)
+        log_note("resumed with a changed job:\n%s", said.data);
+    if (strcmp(was->dataset, r->state.dataset) != 0)
+        rc = err_set(e, ERR_STATE, "%s: another dataset than the one this run was trained on (seal %.12s..., expected %.12s...). Bring that one back, or "
+                                   "start again with --fresh",
+                     r->job.c.data.train, r->state.dataset, was->dataset);
+    else if (strcmp(was->base, r->state.base) != 0)
+        rc = err_set(e, ERR_STATE, "%s: another base model than the one this run was trained on (%.12s..., expected %.12s...). Bring that one back, or "
+                                   "start again with --fresh",
+                     r->job.c.model.path, r->state.base, was->base);
+done:
+    buf_free(&said);
+    return rc;
+}
+
+int run_block(struct run *r, struct run_block *out, struct err *e)
+{
+    struct model *m = &r->job.model;
+    size_t bytes = (size_t)r->job.lora.count * sizeof(float);
+    if (r->job.ops->unified) {
+        *out = (struct run_block){m->t.params, m->t.m, m->t.v};
+        return m->o->sync(m->o, e);
+    }
+    *out = r->block;
+    TRY(m->o->download(m->o, out->params, m->t.params, bytes, e));
+    TRY(m->o->download(m->o, out->m, m->t.m, bytes, e));
+    return m->o->download(m->o, out->v, m->t.v, bytes, e);
+}
+
+static int find_and_load(struct run *r, struct run_found *found, struct err *e)
+{
+    struct model *m = &r->job.model;
+    size_t bytes = (size_t)r->job.lora.count * sizeof(float);
+    struct run_state was;
+    char *job_text = NULL;
+    int rc = 0;
+    TRY(run_find(r->job.run_dir, found, e));
+    if (found->rejected != NULL)
+        log_warn("%s: refused, the newest good one is used:\n%s", r->job.run_dir, found->rejected);
+    if (found->dir == NULL)
+        return 0;
+    TRY(state_load(found->dir, &r->job.lora, &r->block, &was, &job_text, e));
+    TRY_DONE(check_resume(r, &was, job_text, found->dir, e));
+    TRY_DONE(model_set_params(m, r->block.params, e));
+    m->o->upload(m->o, m->t.m, r->block.m, bytes);
+    m->o->upload(m->o, m->t.v, r->block.v, bytes);
+    TRY_DONE(m->o->sync(m->o, e));
+    r->state = was;
+    r->saved = was.step;
+    r->resumed = true;
+    log_note("resuming %s at step %lld of %lld", r->job.run_dir, (long long)was.step, (long long)r->total);
+done:
+    free(job_text);
+    return rc;
+}
+
+/* The parameters of step 0: new, or those of another adapter. */
+static int begin(struct run *r, struct err *e)
+{
+    const struct config *c = &r->job.c;
+    r->state.best_step = r->state.evaluated = -1;
+    lora_init(&r->job.lora, r->block.params);
+    if (c->lora.start_from[0] != '\0') {
+        TRY(state_load_adapter(c->lora.start_from, &r->job.lora, c, r->block.params, e));
+        log_note("adapter: starts from %s", c->lora.start_from);
+    }
+    return model_set_params(&r->job.model, r->block.params, e);
+}
+
+static int open_state(struct run *r, struct err *e)
+{
+    int64_t count = r->job.lora.count;
+    struct run_found found = {.step = -1};
+    char *moved = NULL;
+    int rc = 0;
+    if (r->options->fresh) {
+        TRY(run_move_aside(r->job.run_dir, &moved, e));
+        if (moved != NULL)
+            log_note("the old run is now %s", moved);
+        free(moved);
+    }
+    TRY(io_mkdirs(r->job.run_dir, e));
+    TRY(run_lock_take(r->job.run_dir, &r->lock, e));
+    r->stage = mem_alloc((size_t)count * 3, sizeof *r->stage);
+    if (r->stage == NULL)
+        return mem_fail(e, "the host's copy of the adapter", (size_t)count * 3 * sizeof *r->stage);
+    r->block = (struct run_block){r->stage, r->stage + count, r->stage + 2 * count};
+    if (r->options->resume)
+        TRY_DONE(find_and_load(r, &found, e));
+    if (!r->resumed)
+        TRY_DONE(begin(r, e));
+    if (r->job.ops->unified) { /* the block itself is host memory from here on */
+        mem_free(r->stage);
+        r->stage = NULL;
+    }
+done:
+    run_found_free(&found);
+    return rc;
+}
+
+static int write_job(const struct run *r, struct err *e)
+{
+    char path[256];
+    struct buf text = {0};
+    snprintf(path, sizeof path, "%s/job.yaml", r->job.run_dir);
+    config_write(&r->job.c, &text);
+    int rc = text.failed ? mem_fail(e, path, text.n) : io_write_file_atomic(path, text.data, text.n, e);
+    buf_free(&text);
+    return rc;
+}
+
+static void introduce(const struct run *r)
+{
+    const struct plan *p = &r->job.plan;
+    char memory[32];
+    int64_t tokens = loader_counts(r->train)->tokens;
+    log_note("model    %s (%.0f M parameters) on %s", r->job.c.model.path, (double)facts_n_total(&r->job.source.facts) / 1e6, r->job.ops->device);
+    log_note("adapter  rank %d on %s: %.2f M parameters", r->job.lora.rank, r->job.lora.n_modules == LORA_KINDS * r->job.lora.layers ? "all linear layers" : "chosen layers",
+             (double)p->parameters / 1e6);
+    log_note("data     %s: %lld documents, %lld tokens an epoch", r->job.c.data.train, (long long)loader_counts(r->train)->documents,
+             (long long)tokens);
+    log_note("plan     %lld steps of %d rows (%d x %d), recompute %s, %s, %s planned", (long long)r->total, r->job.c.train.batch, p->accumulation,
+             p->micro_batch, plan_recompute_name(p->recompute), p->device.act == DT_BF16 ? "bf16" : "f32",
+             num_format_bytes(memory, (uint64_t)p->total_bytes));
+}
+
+int run_open(struct run *r, const struct config *c, const struct train_options *t, struct err *e)
+{
+    *r = (struct run){.options = t, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN, .eval_last = NAN};
+    r->job.c = *c;
+    snprintf(r->job.run_dir, sizeof r->job.run_dir, "runs/%s", c->name);
+    TRY(check_run_dir(r, e));
+    TRY(io_mkdirs(".cache/lorat", e));
+    TRY(job_plan(&r->job, NULL, e));
+    TRY(job_need_dataset(c, e));
+    TRY(open_data(r, e));
+    TRY(source_tokenizer(&r->job.source, &r->job.tokenizer, e));
+    if (c->eval.n_prompts > 0) {
+        if (r->job.tokenizer == NULL)
+            FAIL(e, ERR_MODEL, "eval.prompts: %s has no tokenizer, expected one to read prompts with. Remove eval.prompts", c->model.path);
+        TRY(source_template(&r->job.source, c->data.tmpl, &r->job.template, e));
+    }
+    TRY(check_tokenizer(r, e));
+    snprintf(r->state.dataset, sizeof r->state.dataset, "%s", loader_facts(r->train)->seal);
+    TRY(source_identity(&r->job.source, ".cache/lorat", r->state.base, e));
+    introduce(r);
+    TRY(job_load(&r->job, e));
+    TRY(open_state(r, e));
+    TRY(write_job(r, e));
+    metrics_open(&r->metrics, r->job.run_dir);
+    job_measure(&r->job);
+    return loader_start(r->train, r->state.step, r->epochs, e);
+}
+
+void run_close(struct run *r)
+{
+    loader_close(r->train);
+    loader_close(r->validation);
+    metrics_close(&r->metrics);
+    run_lock_drop(r->lock);
+    mem_free(r->stage);
+    job_close(&r->job);
+}
