@@ -117,12 +117,18 @@ static int f_close(int fd)
     errno = saved;
     return -1;
 }
-static int f_rename(const char *from, const char *to) { return judge(CALL_SPACE) == FAIL_NOW ? -1 : fault.below->rename(from, to); }
+static int f_rename(const char *from, const char *to)
+{
+    return judge(CALL_SPACE) == FAIL_NOW ? -1 : fault.below->rename(from, to);
+}
 static int f_mkdir(const char *path, mode_t mode) { return judge(CALL_SPACE) == FAIL_NOW ? -1 : fault.below->mkdir(path, mode); }
 static int f_unlink(const char *path) { return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->unlink(path); }
 static int f_rmdir(const char *path) { return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->rmdir(path); }
 static int f_stat(const char *path, struct stat *st) { return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->stat(path, st); }
-static int f_lstat(const char *path, struct stat *st) { return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->lstat(path, st); }
+static int f_lstat(const char *path, struct stat *st)
+{
+    return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->lstat(path, st);
+}
 static int f_fstat(int fd, struct stat *st) { return judge(CALL_OTHER) == FAIL_NOW ? -1 : fault.below->fstat(fd, st); }
 static int f_ftruncate(int fd, off_t size)
 {
@@ -233,7 +239,8 @@ static int part_from_env(char *part, struct err *e)
         fault.cuts = true;
         fault_install(FAULT_KILL, n, 0);
     } else {
-        FAIL(e, ERR_USAGE, "LORAT_FAULT: \"%s\", expected kill:N, fail:N:ERRNO, full:N, short:N, cut:N:MODE:DIR or log:FILE", field[0]);
+        FAIL(e, ERR_USAGE, "LORAT_FAULT: \"%s\", expected kill:N, fail:N:ERRNO, full:N, short:N, cut:N:MODE:DIR or log:FILE",
+             field[0]);
     }
     return 0;
 }

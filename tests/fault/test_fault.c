@@ -53,7 +53,8 @@ static void test_cut_of_careless(void)
         CHECK_STR(contents(), "new text");
         CHECK_OK(fault_power_cut((enum fault_cut)cut, &e), &e);
         if (cut == FAULT_CUT_GARBLED) {
-            CHECK(strcmp(contents(), "old text") != 0 && strcmp(contents(), "new text") != 0 && strcmp(contents(), "missing") != 0);
+            CHECK(strcmp(contents(), "old text") != 0 && strcmp(contents(), "new text") != 0 &&
+                  strcmp(contents(), "missing") != 0);
         } else {
             CHECK_STR(contents(), "old text");
         }

@@ -67,8 +67,9 @@ int hash_file(int fd, const char *path, int64_t at, int64_t n, uint8_t out[HASH_
         if (got < 0)
             TRY_DONE(err_errno(e, ERR_IO, errno, "%s: reading at %lld failed", path, (long long)at));
         if (got == 0 && left > 0)
-            TRY_DONE(err_set(e, ERR_IO, "%s: ends at byte %lld, expected %lld more. The file is cut short; fetch or build it again",
-                             path, (long long)at, (long long)left));
+            TRY_DONE(err_set(e, ERR_IO,
+                             "%s: ends at byte %lld, expected %lld more. The file is cut short; fetch or build it again", path,
+                             (long long)at, (long long)left));
         if (got == 0)
             break;
         SHA256_Update(&state, chunk, (size_t)got);

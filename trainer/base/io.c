@@ -114,8 +114,8 @@ int io_pread_all(int fd, const char *path, void *buf, size_t n, int64_t at, stru
         if (got < 0)
             return err_errno(e, ERR_IO, errno, "%s: reading %zu bytes at %lld failed", path, n, (long long)at);
         if (got == 0)
-            FAIL(e, ERR_IO, "%s: ends at byte %lld, expected %zu bytes at %lld. The file is cut short; fetch or build it again", path,
-                 (long long)at + (long long)done, n, (long long)at);
+            FAIL(e, ERR_IO, "%s: ends at byte %lld, expected %zu bytes at %lld. The file is cut short; fetch or build it again",
+                 path, (long long)at + (long long)done, n, (long long)at);
         done += (size_t)got;
     }
     return 0;

@@ -1,9 +1,9 @@
 /* jansson's header takes names that json.h has for itself; they are renamed while it is read. */
 #define JSON_OBJECT JANSSON_OBJECT
-#define JSON_ARRAY JANSSON_ARRAY
+#define JSON_ARRAY  JANSSON_ARRAY
 #define JSON_STRING JANSSON_STRING
-#define JSON_REAL JANSSON_REAL
-#define JSON_NULL JANSSON_NULL
+#define JSON_REAL   JANSSON_REAL
+#define JSON_NULL   JANSSON_NULL
 #include <jansson.h>
 #undef JSON_OBJECT
 #undef JSON_ARRAY
@@ -84,7 +84,8 @@ static void widen_integers(const char *bytes, size_t n, struct buf *out)
             size_t from = i;
             while (i < n && isdigit((unsigned char)bytes[i]))
                 i++;
-            bool integer = from == 0 || (bytes[from - 1] != '.' && bytes[from - 1] != '+' && !isalpha((unsigned char)bytes[from - 1]));
+            bool integer =
+                from == 0 || (bytes[from - 1] != '.' && bytes[from - 1] != '+' && !isalpha((unsigned char)bytes[from - 1]));
             integer = integer && !(from > 1 && bytes[from - 1] == '-' && (bytes[from - 2] == 'e' || bytes[from - 2] == 'E'));
             if (integer && i - from > 18 && (i == n || (bytes[i] != '.' && bytes[i] != 'e' && bytes[i] != 'E'))) {
                 buf_add(out, bytes + copied, i - copied);

@@ -1,6 +1,7 @@
 #include "trainer/base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,16 @@ static struct {
     enum log_level level;
     bool standing; /* a progress line without its newline is on the terminal */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_NORMAL};
+
+void log_start(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
 
 void log_set_level(enum log_level level)
 {

@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+/* First thing in main: standard descriptors that came closed are opened on /dev/null, so that no file of ours takes their number
+ * and then receives messages. */
+void log_start(void);
 enum log_level { LOG_QUIET, LOG_NORMAL, LOG_VERBOSE };
 void log_set_level(enum log_level level);
 bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not dumb */

@@ -7,6 +7,19 @@
 
 #include "trainer/base/num.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#endif
+#ifdef UNDER_ASAN
+/* An absurd size from a damaged file is answered with NULL, as without the sanitizer, and not with an abort. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+#endif
+
 static _Atomic int64_t n_allocations, fail_at;
 
 static int told_to_fail(void)
@@ -15,20 +28,26 @@ static int told_to_fail(void)
     return n == atomic_load_explicit(&fail_at, memory_order_relaxed);
 }
 
+/* At least one byte: nothing asked for is not a failure, NULL always means out of memory. */
+static int bytes_of(size_t count, size_t size, size_t *bytes)
+{
+    if (__builtin_mul_overflow(count, size, bytes) || *bytes > PTRDIFF_MAX)
+        return -1;
+    if (*bytes == 0)
+        *bytes = 1;
+    return 0;
+}
+
 void *mem_alloc(size_t count, size_t size)
 {
-    if (told_to_fail())
-        return NULL;
-    /* Nothing asked for is not a failure: NULL always means out of memory. */
-    return count == 0 || size == 0 ? calloc(1, 1) : calloc(count, size);
+    size_t bytes;
+    return told_to_fail() || bytes_of(count, size, &bytes) != 0 ? NULL : calloc(1, bytes);
 }
 
 void *mem_realloc(void *p, size_t count, size_t size)
 {
     size_t bytes;
-    if (told_to_fail() || __builtin_mul_overflow(count, size, &bytes))
-        return NULL;
-    return realloc(p, bytes == 0 ? 1 : bytes);
+    return told_to_fail() || bytes_of(count, size, &bytes) != 0 ? NULL : realloc(p, bytes);
 }
 
 char *mem_strdup(const char *s)
@@ -91,10 +110,11 @@ void *arena_take(struct arena *a, const char *name, int64_t count, size_t size)
 int arena_check(const struct arena *a, struct err *e)
 {
     if (a->overflow)
-        FAIL(e, ERR_INTERNAL, "arena %s: a part did not fit behind %zu of %zu bytes (%d parts), expected the counted layout", a->name,
-             a->used, a->size, a->n_parts);
+        FAIL(e, ERR_INTERNAL, "arena %s: a part did not fit behind %zu of %zu bytes (%d parts), expected the counted layout",
+             a->name, a->used, a->size, a->n_parts);
     if ((uintptr_t)a->base % ARENA_ALIGN != 0)
-        FAIL(e, ERR_INTERNAL, "arena %s: its memory starts at %p, expected a multiple of %d", a->name, (void *)a->base, ARENA_ALIGN);
+        FAIL(e, ERR_INTERNAL, "arena %s: its memory starts at %p, expected a multiple of %d", a->name, (void *)a->base,
+             ARENA_ALIGN);
     return 0;
 }
 

@@ -11,8 +11,8 @@
 /* One request may arrive as two signals: timeout(1) and process managers signal the process and then its group. */
 enum { SAME_REQUEST_MS = 250 };
 
-static _Atomic int stop_flag;            /* 0 or the signal */
-static _Atomic int64_t first_signal_ms;  /* 0 = none yet */
+static _Atomic int stop_flag;           /* 0 or the signal */
+static _Atomic int64_t first_signal_ms; /* 0 = none yet */
 
 static int64_t now_ms(void)
 {
