@@ -113,3 +113,24 @@ void dequant_bf16(enum tensor_type t, const void *src, int64_t n, bf16 *dst)
             dst[done + i] = bf16_from_f32(f[i]);
     }
 }
+
+uint16_t f16_from_f32(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    uint16_t sign = (uint16_t)((u >> 16) & 0x8000u);
+    u &= 0x7fffffffu;
+    if (u > 0x7f800000u)
+        return sign | 0x7e00u;
+    if (u >= 0x477ff000u) /* 65520, half way between the largest and what would be the next */
+        return sign | 0x7c00u;
+    if (u < 0x38800000u) { /* below 2^-14: beside 0.5 a float's last place is 2^-24, the subnormals' spacing */
+        float x;
+        memcpy(&x, &u, 4);
+        x += 0.5f;
+        memcpy(&u, &x, 4);
+        return sign | (uint16_t)(u - 0x3f000000u);
+    }
+    u += 0xfffu + ((u >> 13) & 1u);
+    return sign | (uint16_t)((u - 0x38000000u) >> 13);
+}

@@ -24,9 +24,10 @@ struct hf_file {
     const void *bytes;
     size_t n;
 };
-/* Write the folder `dir` (refused when it exists and is not empty): built as a temporary beside it and renamed. Shards of at most
+/* Write the folder `dir` (refused when it exists and is not empty; missing parents are made): built as a temporary beside it and renamed. Shards of at most
  * shard_bytes; one shard is called model.safetensors, several get model.safetensors.index.json. Memory: a few MB.
- * *max_rounding (may be NULL) = largest |written - exact| / max|tensor| over all tensors, what the rounding to `type` cost. */
+ * *max_rounding (may be NULL) = largest |written - exact| / max|tensor| over all tensors, what the rounding to `type` cost.
+ * Refused: a value that is not finite, as it is or as `type`. On failure neither the folder nor its temporary is left. */
 int hf_export(const char *dir, const struct hf_tensor *tensors, size_t n, const struct hf_file *files, size_t n_files,
               uint64_t shard_bytes, hf_fill *fill, void *user, double *max_rounding, struct err *e);
 
