@@ -38,15 +38,21 @@ struct dataset_facts {
         int64_t documents, tokens, targets;  /* targets: tokens with weight > 0 that are not a document's first */
         int64_t longest;
         int64_t without_targets;             /* documents that carry no target */
-        int64_t ends_trained;                /* documents whose last token is an end token with weight > 0 */
-        int64_t ends;                        /* documents whose last token is an end token */
+        int64_t ends;                        /* documents that hold one of the model's end tokens */
+        int64_t ends_trained;                /* documents in which such a token has weight > 0 */
+        int64_t masked;                      /* documents with weight 0 on a token that is not their first: what chat data look like */
     } group[2];
     char seal[65];            /* hex SHA-256: the dataset's identity */
     char source[512];         /* inputs, as recorded */
+    char notes[1024];         /* building only: lines about what was ignored or left out of the inputs; "" otherwise */
 };
-/* Streams the inputs; memory does not grow with them. On failure nothing is left at `output`. Errors name file and line.
- * A dataset without a single target token is refused. */
+/* Streams the inputs; memory does not grow with them. On failure, and when a stop is requested (ERR_STOPPED), nothing is left at
+ * `output` nor beside it. Errors name file and line. A training group without a single target token is refused. */
 int dataset_build(const struct build_options *o, struct dataset_facts *facts, struct err *e);
+/* What a person should know before training on it, a line each (no target in many documents, end tokens that are never trained);
+ * appends nothing when all is well. */
+struct buf;
+void dataset_warnings(const struct dataset_facts *f, struct buf *out);
 
 /* ---- reading facts and documents (one thread) ---- */
 struct dataset; /* opaque */
@@ -55,7 +61,13 @@ struct dataset; /* opaque */
 int dataset_open(const char *path, bool unsealed, const char *cache_dir, struct dataset **out, struct err *e);
 void dataset_close(struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
-/* Document i of a group: tokens and weights appended. */
-int dataset_document(struct dataset *d, enum dataset_group g, int64_t i, struct ids *tokens, struct ids *weights, struct err *e);
+/* Document i of a group, 0-based. `out` is overwritten and its memory reused; begin with zero, end with document_free. */
+struct document {
+    int32_t *tokens; /* (n) */
+    float *weights;  /* (n); weights[0] is never used */
+    size_t n, cap;
+};
+int dataset_document(struct dataset *d, enum dataset_group g, int64_t i, struct document *out, struct err *e);
+void document_free(struct document *d);
 
 #endif
