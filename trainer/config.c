@@ -33,14 +33,14 @@ static const char *place(const struct loading *l, const struct config_key *key, 
     return text;
 }
 
-static int set_value(struct loading *l, const struct config_key *key, const struct yaml_item *item, int line, int column,
-                     struct err *e)
+static int set_value(struct loading *l, const struct config_key *key, const struct yaml_item *item, bool in_file, struct err *e)
 {
     char text[512];
-    l->origin[key - config_keys] = (struct origin){.given = true, .line = line, .column = column};
-    if (config_value_read(key, item, l->out, e) != 0)
-        return err_prefix(e, "%s", place(l, key, text, sizeof text));
-    return 0;
+    const struct yaml_item *at;
+    int rc = config_value_read(key, item, l->out, &at, e);
+    struct origin *o = &l->origin[key - config_keys];
+    *o = (struct origin){.given = true, .line = in_file ? at->line : 0, .column = in_file ? at->column : 0};
+    return rc == 0 ? 0 : err_prefix(e, "%s", place(l, key, text, sizeof text));
 }
 
 static int set_presets(struct loading *l, struct err *e)
@@ -48,11 +48,12 @@ static int set_presets(struct loading *l, struct err *e)
     memset(l->out, 0, sizeof *l->out); /* padding too: equal jobs are equal bytes */
     for (int i = 0; i < config_n_keys; i++) {
         const struct config_key *key = &config_keys[i];
+        const struct yaml_item *at;
         struct yaml_item *item;
         if (key->preset == NULL)
             continue;
         TRY(yaml_tree_parse(key->preset, strlen(key->preset), key->name, false, &item, e));
-        int rc = config_value_read(key, item, l->out, e);
+        int rc = config_value_read(key, item, l->out, &at, e);
         yaml_tree_free(item);
         TRY(rc);
     }
@@ -91,7 +92,7 @@ static int read_section(struct loading *l, const struct yaml_item *section, stru
         const struct config_key *key = config_find(name);
         if (key == NULL)
             return unknown_key(l, section->key, item, e);
-        TRY(set_value(l, key, item, item->line, item->column, e));
+        TRY(set_value(l, key, item, true, e));
     }
     return 0;
 }
@@ -108,7 +109,7 @@ static int read_tree(struct loading *l, const struct yaml_item *root, struct err
         if (item->key[0] != '\0' && is_section(item->key))
             TRY(read_section(l, item, e));
         else if (key != NULL)
-            TRY(set_value(l, key, item, item->line, item->column, e));
+            TRY(set_value(l, key, item, true, e));
         else
             return unknown_key(l, "", item, e);
     }
@@ -143,9 +144,9 @@ static int apply_set(struct loading *l, const char *set, struct err *e)
     static char no_text[1];
     static const struct yaml_item nothing = {.kind = YAML_IS_SCALAR, .text = no_text};
     if (strlen(equals + 1) == 0)
-        return set_value(l, key, &nothing, 0, 0, e);
+        return set_value(l, key, &nothing, false, e);
     TRY(yaml_tree_parse(equals + 1, strlen(equals + 1), where, false, &item, e));
-    int rc = set_value(l, key, item != NULL ? item : &nothing, 0, 0, e);
+    int rc = set_value(l, key, item != NULL ? item : &nothing, false, e);
     yaml_tree_free(item);
     return rc;
 }

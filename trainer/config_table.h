@@ -48,8 +48,10 @@ void config_suggest(const char *section, const char *key, char *out, size_t n);
 /* "train" of train.epochs, "" of name; returns out. */
 const char *config_section(const struct config_key *key, char out[32]);
 
-/* One value into its field, which is cleared first. The message does not name the place: "found ..., expected ..." */
-int config_value_read(const struct config_key *key, const struct yaml_item *item, struct config *out, struct err *e);
+/* One value into its field, which is cleared first. The message does not name the place ("found ..., expected ..."); *at is the item
+ * it speaks of: the value or one element of it. */
+int config_value_read(const struct config_key *key, const struct yaml_item *item, struct config *out, const struct yaml_item **at,
+                      struct err *e);
 /* The field as YAML that reads back to the same bits. */
 void config_value_write(const struct config_key *key, const struct config *c, struct buf *out);
 /* "a number between 0 and 10, or null" */

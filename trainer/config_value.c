@@ -267,7 +267,8 @@ static uint32_t target_bit(const char *text)
     return 0;
 }
 
-static int read_targets(const struct config_key *key, const struct yaml_item *item, uint32_t *out, struct err *e)
+static int read_targets(const struct config_key *key, const struct yaml_item *item, uint32_t *out, const struct yaml_item **at,
+                        struct err *e)
 {
     if (item->kind == YAML_IS_SCALAR) {
         for (size_t i = 0; i < sizeof group_bits / sizeof group_bits[0]; i++)
@@ -286,6 +287,7 @@ static int read_targets(const struct config_key *key, const struct yaml_item *it
     if (item->kind == YAML_IS_MAP || item->first == NULL)
         return fail(key, item, item->kind == YAML_IS_LIST ? "The list is empty." : "", e);
     for (const struct yaml_item *it = item->first; it != NULL; it = it->next) {
+        *at = it;
         uint32_t bit = it->kind == YAML_IS_SCALAR ? target_bit(it->text) : 0;
         const char *near = it->kind == YAML_IS_SCALAR ? nearest_word(it->text, target_names, N_TARGETS) : NULL;
         char advice[96] = "";
@@ -300,7 +302,8 @@ static int read_targets(const struct config_key *key, const struct yaml_item *it
     return 0;
 }
 
-static int read_prompts(const struct config_key *key, const struct yaml_item *item, struct config *out, struct err *e)
+static int read_prompts(const struct config_key *key, const struct yaml_item *item, struct config *out, const struct yaml_item **at,
+                        struct err *e)
 {
     if (item->kind != YAML_IS_LIST)
         return fail(key, item, item->kind == YAML_IS_SCALAR && !is_null(item) ? "For one prompt write a list: [\"...\"]." : "", e);
@@ -308,14 +311,17 @@ static int read_prompts(const struct config_key *key, const struct yaml_item *it
     for (const struct yaml_item *it = item->first; it != NULL; it = it->next) {
         if (out->eval.n_prompts == CONFIG_MAX_PROMPTS)
             return fail(key, item, "The list is longer.", e);
+        *at = it;
         TRY(read_text(key, it, out->eval.prompts[out->eval.n_prompts], CONFIG_TEXT, e));
         out->eval.n_prompts++;
     }
     return 0;
 }
 
-int config_value_read(const struct config_key *key, const struct yaml_item *item, struct config *out, struct err *e)
+int config_value_read(const struct config_key *key, const struct yaml_item *item, struct config *out, const struct yaml_item **at,
+                      struct err *e)
 {
+    *at = item;
     void *field = (char *)out + key->offset;
     int64_t whole = 0;
     int index = 0;
@@ -344,8 +350,8 @@ int config_value_read(const struct config_key *key, const struct yaml_item *item
     case TYPE_NUMBER: return read_number(key, item, field, e);
     case TYPE_BYTES: return read_bytes(key, item, field, e);
     case TYPE_EVERY: return read_every(key, item, field, e);
-    case TYPE_TARGETS: return read_targets(key, item, field, e);
-    case TYPE_PROMPTS: return read_prompts(key, item, out, e);
+    case TYPE_TARGETS: return read_targets(key, item, field, at, e);
+    case TYPE_PROMPTS: return read_prompts(key, item, out, at, e);
     }
     FAIL(e, ERR_INTERNAL, "%s: a key of unknown type", key->name);
 }
