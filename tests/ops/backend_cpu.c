@@ -1,0 +1,21 @@
+/* backend_cpu.c - runs ops_test on the CPU backend: both activation types, every instruction set that this machine has. */
+#include "kernels/cpu/cpu.h"
+#include "tests/ops/harness.h"
+
+int main(void)
+{
+    for (enum cpu_isa isa = ISA_BASE; isa <= cpu_best_isa(); isa++)
+        for (int bf = 0; bf < 2; bf++) {
+            struct ops *o = NULL;
+            struct err e = {0};
+            CHECK_OK(ops_cpu_open_isa(bf ? DT_BF16 : DT_F32, 2, isa, &o, &e), &e);
+            if (!o)
+                return check_done();
+            test_seed(1);
+            ops_test(o);
+            test_no_failure(o, "at the end");
+            test_workspace(o, NULL);
+            o->close(o);
+        }
+    return check_done();
+}
