@@ -169,7 +169,7 @@ int plan_make(const struct config *c, const struct facts *f, const struct lora *
               int64_t loader_bytes, struct plan *out, struct err *e)
 {
     struct candidate k = {.c = c, .f = f, .l = l, .o = o, .d = d, .loader_bytes = loader_bytes};
-    struct plan best, p, smallest;
+    struct plan best = {0}, p, smallest = {0};
     bool found = false, any = false;
     for (enum cfg_recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
         if (c->compute.recompute != RECOMPUTE_AUTO && c->compute.recompute != r)

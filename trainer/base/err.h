@@ -41,7 +41,11 @@ int err_errno(struct err *e, enum err_code code, int saved_errno, const char *fo
 int err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *err_meaning(enum err_code code);
 
-#define FAIL(e, code, ...) return err_set((e), (code), __VA_ARGS__)
+#define FAIL(e, code, ...)                   \
+    do {                                     \
+        err_set((e), (code), __VA_ARGS__);   \
+        return -1;                           \
+    } while (0)
 /* Forward a failure; for functions with nothing to release. */
 #define TRY(call)              \
     do {                       \
