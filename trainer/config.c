@@ -100,10 +100,11 @@ static int read_section(struct loading *l, const struct yaml_item *section, stru
 static int read_tree(struct loading *l, const struct yaml_item *root, struct err *e)
 {
     if (root == NULL)
-        FAIL(e, ERR_CONFIG, "%s: empty, expected a job with at least name, model.path and data.train. See configs/quickstart.yaml", l->where);
+        FAIL(e, ERR_CONFIG,
+             "%s: empty, expected a job with at least name, model.path and data.train. See configs/quickstart.yaml", l->where);
     if (root->kind != YAML_IS_MAP)
-        FAIL(e, ERR_CONFIG, "%s:%d:%d: found %s, expected keys with values such as `name: first`. See configs/quickstart.yaml", l->where,
-             root->line, root->column, root->kind == YAML_IS_LIST ? "a list" : "plain text");
+        FAIL(e, ERR_CONFIG, "%s:%d:%d: found %s, expected keys with values such as `name: first`. See configs/quickstart.yaml",
+             l->where, root->line, root->column, root->kind == YAML_IS_LIST ? "a list" : "plain text");
     for (const struct yaml_item *item = root->first; item != NULL; item = item->next) {
         const struct config_key *key = strchr(item->key, '.') == NULL ? config_find(item->key) : NULL;
         if (item->key[0] != '\0' && is_section(item->key))

@@ -17,7 +17,7 @@ static const char *const template_words[] = {"auto", CHAT_TEMPLATES(X) NULL};
 #undef X
 _Static_assert(sizeof(enum cfg_device) == sizeof(int), "TYPE_CHOICE stores an int");
 
-#define FIELD(field) .offset = offsetof(struct config, field), .size = sizeof((struct config *)0)->field
+#define FIELD(field)     .offset = offsetof(struct config, field), .size = sizeof((struct config *)0)->field
 #define RANGE(low, high) .min = (low), .max = (high)
 
 const struct config_key config_keys[] = {
@@ -27,15 +27,17 @@ const struct config_key config_keys[] = {
      .meaning = "Decides the start of A, the order of the samples and dropout. The same seed gives the same run."},
 
     {"model.path", TYPE_TEXT, FIELD(model.path), .resume = RESUME_REFUSED,
-     .meaning = "The base model: a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or one .gguf file. Relative to "
-                "the folder where the command runs; ~ is your home.",
+     .meaning = "The base model: a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or one .gguf file. Relative "
+                "to the folder where the command runs; ~ is your home.",
      .cost = "2 bytes for each of its parameters in bf16, 4 in f32: an 8B model takes 16 GB."},
 
     {"data.train", TYPE_TEXT, FIELD(data.train), .resume = RESUME_REFUSED,
      .meaning = "The dataset, as `lorat data build` writes it. Its validation group, if there is one, is what evaluation uses."},
     {"data.template", TYPE_WORD, FIELD(data.tmpl), .choices = template_words, .preset = "auto", .resume = RESUME_SAID,
-     .meaning = "The chat template that eval.prompts are put into. auto is the model's own. The dataset keeps the one it was built with."},
-    {"data.sequence_length", TYPE_INT32, FIELD(data.sequence_length), RANGE(8, 1048576), .preset = "2048", .resume = RESUME_REFUSED,
+     .meaning = "The chat template that eval.prompts are put into. auto is the model's own. The dataset keeps the one it was "
+                "built with."},
+    {"data.sequence_length", TYPE_INT32, FIELD(data.sequence_length), RANGE(8, 1048576), .preset = "2048",
+     .resume = RESUME_REFUSED,
      .meaning = "Tokens in one row of a batch, and the longest document that stays whole (data.too_long).",
      .cost = "Activations grow with micro_batch x sequence_length; with recompute: full an 8B model keeps 262 kB a token."},
     {"data.packing", TYPE_BOOL, FIELD(data.packing), .preset = "true", .resume = RESUME_REFUSED,
@@ -44,11 +46,11 @@ const struct config_key config_keys[] = {
     {"data.shuffle", TYPE_BOOL, FIELD(data.shuffle), .preset = "true", .resume = RESUME_REFUSED,
      .meaning = "A new order of the documents in each epoch, decided by the seed. false: the dataset's own order."},
     {"data.too_long", TYPE_CHOICE, FIELD(data.too_long), .choices = too_long_words, .preset = "auto", .resume = RESUME_REFUSED,
-     .meaning = "Documents longer than sequence_length: split into windows, drop, or truncate their tail. auto splits text and truncates "
-                "chat."},
+     .meaning = "Documents longer than sequence_length: split into windows, drop, or truncate their tail. auto splits text and "
+                "truncates chat."},
     {"data.allow_unsealed", TYPE_BOOL, FIELD(data.allow_unsealed), .preset = "false", .resume = RESUME_FREE,
-     .meaning = "Accept an HDF5 file that lorat did not seal. It is first opened in a separate process, because a damaged HDF5 file can "
-                "crash the library that reads it."},
+     .meaning = "Accept an HDF5 file that lorat did not seal. It is first opened in a separate process, because a damaged HDF5 "
+                "file can crash the library that reads it."},
 
     {"lora.rank", TYPE_INT32, FIELD(lora.rank), RANGE(1, 1024), .preset = "16", .resume = RESUME_REFUSED,
      .meaning = "The inner size R of every pair B (out, R) x A (R, in).",
@@ -57,9 +59,11 @@ const struct config_key config_keys[] = {
     {"lora.alpha", TYPE_NUMBER, FIELD(lora.alpha), RANGE(0, 1e6), .preset = "32", .resume = RESUME_REFUSED,
      .meaning = "The adapter's output is multiplied by alpha / rank (see lora.scaling)."},
     {"lora.dropout", TYPE_NUMBER, FIELD(lora.dropout), RANGE(0, 0.95), .preset = "0.0", .resume = RESUME_REFUSED,
-     .meaning = "Share of the adapter's inputs that is zeroed while training.", .cost = "0 is fastest: the masked input is one more tensor."},
+     .meaning = "Share of the adapter's inputs that is zeroed while training.",
+     .cost = "0 is fastest: the masked input is one more tensor."},
     {"lora.targets", TYPE_TARGETS, FIELD(lora.targets), .preset = "all-linear", .resume = RESUME_REFUSED,
-     .meaning = "The linears that get an adapter: all-linear, attention (q, k, v, o), mlp (gate, up, down), or a list of module names.",
+     .meaning =
+         "The linears that get an adapter: all-linear, attention (q, k, v, o), mlp (gate, up, down), or a list of module names.",
      .cost = "Adapter parameters per linear: rank x (in + out)."},
     {"lora.scaling", TYPE_CHOICE, FIELD(lora.scaling), .choices = scaling_words, .preset = "standard", .resume = RESUME_REFUSED,
      .meaning = "standard: alpha / rank. rslora: alpha / sqrt(rank), which keeps the update's size at high ranks."},
@@ -67,14 +71,17 @@ const struct config_key config_keys[] = {
      .meaning = "Begin with the weights of this PEFT adapter folder instead of a fresh one."},
 
     {"train.epochs", TYPE_NUMBER, FIELD(train.epochs), RANGE(0.001, 100000), .zero = "null", .preset = "3", .resume = RESUME_SAID,
-     .meaning = "Passes over the dataset; a fraction of one is fine. When max_steps is given and epochs is not, this is null. With both, "
-                "whichever ends first ends the run."},
-    {"train.max_steps", TYPE_INT64, FIELD(train.max_steps), RANGE(1, 1e9), .zero = "null", .preset = "null", .resume = RESUME_SAID,
-     .meaning = "Optimizer steps at most."},
+     .meaning = "Passes over the dataset; a fraction of one is fine. When max_steps is given and epochs is not, this is null. "
+                "With both, whichever ends first ends the run."},
+    {"train.max_steps", TYPE_INT64, FIELD(train.max_steps), RANGE(1, 1e9), .zero = "null", .preset = "null",
+     .resume = RESUME_SAID, .meaning = "Optimizer steps at most."},
     {"train.batch", TYPE_INT32, FIELD(train.batch), RANGE(1, 65536), .preset = "8", .resume = RESUME_REFUSED,
-     .meaning = "Rows in one optimizer step, over all cards and micro-batches.", .cost = "Time only: memory follows micro_batch."},
-    {"train.micro_batch", TYPE_INT32, FIELD(train.micro_batch), RANGE(1, 65536), .zero = "auto", .preset = "auto", .resume = RESUME_FREE,
-     .meaning = "Rows that go through the model at a time; divides batch. auto is the largest that fits. Changes nothing but rounding.",
+     .meaning = "Rows in one optimizer step, over all cards and micro-batches.",
+     .cost = "Time only: memory follows micro_batch."},
+    {"train.micro_batch", TYPE_INT32, FIELD(train.micro_batch), RANGE(1, 65536), .zero = "auto", .preset = "auto",
+     .resume = RESUME_FREE,
+     .meaning =
+         "Rows that go through the model at a time; divides batch. auto is the largest that fits. Changes nothing but rounding.",
      .cost = "Activations: see data.sequence_length. `lorat plan JOB` prints them."},
     {"train.learning_rate", TYPE_NUMBER, FIELD(train.learning_rate), RANGE(0, 10), .preset = "2.0e-4", .resume = RESUME_SAID,
      .meaning = "AdamW's step size after warm-up. 1.0e-4 to 2.0e-4 suits 7B and 8B models, 1.0e-3 very small ones."},
@@ -97,24 +104,28 @@ const struct config_key config_keys[] = {
 
     {"compute.device", TYPE_CHOICE, FIELD(compute.device), .choices = device_words, .preset = "auto", .resume = RESUME_SAID,
      .meaning = "Where to train. auto: the GPU when there is one, else the CPU. Another device gives other rounding."},
-    {"compute.precision", TYPE_CHOICE, FIELD(compute.precision), .choices = precision_words, .preset = "auto", .resume = RESUME_REFUSED,
-     .meaning = "Type of the base and the activations. auto: bf16 where the device multiplies it natively, else f32. Adapter, moments, "
-                "loss and every sum are F32 either way.",
+    {"compute.precision", TYPE_CHOICE, FIELD(compute.precision), .choices = precision_words, .preset = "auto",
+     .resume = RESUME_REFUSED,
+     .meaning = "Type of the base and the activations. auto: bf16 where the device multiplies it natively, else f32. Adapter, "
+                "moments, loss and every sum are F32 either way.",
      .cost = "f32 doubles the base and the activations."},
-    {"compute.recompute", TYPE_CHOICE, FIELD(compute.recompute), .choices = recompute_words, .preset = "auto", .resume = RESUME_FREE,
-     .meaning = "What the backward pass computes again instead of keeping: none, selective (norms and MLP), full (each block from its "
-                "input). auto is the least that fits. All give the same gradients, bit for bit.",
+    {"compute.recompute", TYPE_CHOICE, FIELD(compute.recompute), .choices = recompute_words, .preset = "auto",
+     .resume = RESUME_FREE,
+     .meaning = "What the backward pass computes again instead of keeping: none, selective (norms and MLP), full (each block "
+                "from its input). auto is the least that fits. All give the same gradients, bit for bit.",
      .cost = "full: about 1.4 times the work of none, and the least memory."},
-    {"compute.memory_limit", TYPE_BYTES, FIELD(compute.memory_limit), RANGE(1048576, 1125899906842624.0), .zero = "null", .preset = "null",
-     .resume = RESUME_FREE, .meaning = "The most device memory the plan may use, such as 22GiB. null: what is free when the run starts."},
-    {"compute.threads", TYPE_INT32, FIELD(compute.threads), RANGE(1, 4096), .zero = "null", .preset = "null", .resume = RESUME_SAID,
-     .meaning = "CPU threads. null: one for each core. Another number gives other rounding."},
+    {"compute.memory_limit", TYPE_BYTES, FIELD(compute.memory_limit), RANGE(1048576, 1125899906842624.0), .zero = "null",
+     .preset = "null", .resume = RESUME_FREE,
+     .meaning = "The most device memory the plan may use, such as 22GiB. null: what is free when the run starts."},
+    {"compute.threads", TYPE_INT32, FIELD(compute.threads), RANGE(1, 4096), .zero = "null", .preset = "null",
+     .resume = RESUME_SAID, .meaning = "CPU threads. null: one for each core. Another number gives other rounding."},
 
     {"eval.every", TYPE_EVERY, FIELD(eval.every), .zero = "null", .preset = "100", .resume = RESUME_FREE,
-     .meaning = "Evaluate after so many steps, or so much time. It also happens before the first step and at the end, whatever this says.",
+     .meaning = "Evaluate after so many steps, or so much time. It also happens before the first step and at the end, whatever "
+                "this says.",
      .cost = "A forward pass over the validation group."},
-    {"eval.max_tokens", TYPE_INT64, FIELD(eval.max_tokens), RANGE(1, 1e12), .zero = "null", .preset = "null", .resume = RESUME_FREE,
-     .meaning = "Evaluate on the first so many tokens of the validation group only. null: on all of it."},
+    {"eval.max_tokens", TYPE_INT64, FIELD(eval.max_tokens), RANGE(1, 1e12), .zero = "null", .preset = "null",
+     .resume = RESUME_FREE, .meaning = "Evaluate on the first so many tokens of the validation group only. null: on all of it."},
     {"eval.prompts", TYPE_PROMPTS, FIELD(eval.prompts), .preset = "[]", .resume = RESUME_FREE,
      .meaning = "Questions that the model answers at each evaluation, so that you can read how it changes."},
     {"eval.answer_tokens", TYPE_INT32, FIELD(eval.answer_tokens), RANGE(1, 65536), .preset = "64", .resume = RESUME_FREE,
@@ -150,14 +161,30 @@ const char *config_section(const struct config_key *key, char out[32])
 static const char *foreign_name(const char *key)
 {
     static const char *const names[][2] = {
-        {"lr", "train.learning_rate"}, {"r", "lora.rank"}, {"lora_r", "lora.rank"}, {"lora_alpha", "lora.alpha"},
-        {"lora_dropout", "lora.dropout"}, {"target_modules", "lora.targets"}, {"num_epochs", "train.epochs"},
-        {"num_train_epochs", "train.epochs"}, {"batch_size", "train.batch"}, {"micro_batch_size", "train.micro_batch"},
-        {"per_device_train_batch_size", "train.micro_batch"}, {"gradient_accumulation_steps", "train.batch"},
-        {"base_model", "model.path"}, {"model_name_or_path", "model.path"}, {"dataset", "data.train"},
-        {"max_seq_length", "data.sequence_length"}, {"sequence_len", "data.sequence_length"}, {"sample_packing", "data.packing"},
-        {"lr_scheduler", "train.schedule"}, {"lr_scheduler_type", "train.schedule"}, {"save_steps", "checkpoint.every"},
-        {"eval_steps", "eval.every"}, {"gradient_checkpointing", "compute.recompute"}, {"bf16", "compute.precision"},
+        {"lr", "train.learning_rate"},
+        {"r", "lora.rank"},
+        {"lora_r", "lora.rank"},
+        {"lora_alpha", "lora.alpha"},
+        {"lora_dropout", "lora.dropout"},
+        {"target_modules", "lora.targets"},
+        {"num_epochs", "train.epochs"},
+        {"num_train_epochs", "train.epochs"},
+        {"batch_size", "train.batch"},
+        {"micro_batch_size", "train.micro_batch"},
+        {"per_device_train_batch_size", "train.micro_batch"},
+        {"gradient_accumulation_steps", "train.batch"},
+        {"base_model", "model.path"},
+        {"model_name_or_path", "model.path"},
+        {"dataset", "data.train"},
+        {"max_seq_length", "data.sequence_length"},
+        {"sequence_len", "data.sequence_length"},
+        {"sample_packing", "data.packing"},
+        {"lr_scheduler", "train.schedule"},
+        {"lr_scheduler_type", "train.schedule"},
+        {"save_steps", "checkpoint.every"},
+        {"eval_steps", "eval.every"},
+        {"gradient_checkpointing", "compute.recompute"},
+        {"bf16", "compute.precision"},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i][0], key) == 0)
@@ -183,7 +210,8 @@ static int section_words(const char *section, char words[CONFIG_MAX_KEYS][32])
     for (int i = 0; i < config_n_keys; i++) {
         char own[32];
         config_section(&config_keys[i], own);
-        const char *word = section[0] == '\0' && own[0] != '\0' ? own : config_keys[i].name + (own[0] != '\0' ? strlen(own) + 1 : 0);
+        const char *word =
+            section[0] == '\0' && own[0] != '\0' ? own : config_keys[i].name + (own[0] != '\0' ? strlen(own) + 1 : 0);
         if (section[0] != '\0' && strcmp(own, section) != 0)
             continue;
         if (n > 0 && strcmp(words[n - 1], word) == 0)

@@ -28,11 +28,11 @@ enum config_type {
 struct config_key {
     const char *name; /* "train.epochs" */
     enum config_type type;
-    size_t offset, size; /* in struct config */
-    double min, max;     /* of numbers; max below 2^53, so that every bound is exact */
+    size_t offset, size;        /* in struct config */
+    double min, max;            /* of numbers; max below 2^53, so that every bound is exact */
     const char *const *choices; /* NULL-terminated */
-    const char *zero;    /* the word that stands for 0 or "": "null" or "auto"; NULL = there is none */
-    const char *preset;  /* the default as YAML; NULL = the key is required */
+    const char *zero;           /* the word that stands for 0 or "": "null" or "auto"; NULL = there is none */
+    const char *preset;         /* the default as YAML; NULL = the key is required */
     enum config_resume resume;
     const char *meaning; /* sentences */
     const char *cost;    /* what it costs in memory or time; NULL = nothing to say */
@@ -48,8 +48,8 @@ void config_suggest(const char *section, const char *key, char *out, size_t n);
 /* "train" of train.epochs, "" of name; returns out. */
 const char *config_section(const struct config_key *key, char out[32]);
 
-/* One value into its field, which is cleared first. The message does not name the place ("found ..., expected ..."); *at is the item
- * it speaks of: the value or one element of it. */
+/* One value into its field, which is cleared first. The message does not name the place ("found ..., expected ..."); *at is the
+ * item it speaks of: the value or one element of it. */
 int config_value_read(const struct config_key *key, const struct yaml_item *item, struct config *out, const struct yaml_item **at,
                       struct err *e);
 /* The field as YAML that reads back to the same bits. */

@@ -73,20 +73,39 @@ void config_expected(const struct config_key *key, struct buf *out)
     format_number(key->min, low);
     format_number(key->max, high);
     switch (key->type) {
-    case TYPE_TEXT: buf_printf(out, "text of 1 to %zu bytes", key->size - 1); break;
-    case TYPE_NAME: buf_printf(out, "1 to %zu letters, digits, '.', '_' or '-', a letter or digit first", key->size - 1); break;
-    case TYPE_WORD:
-    case TYPE_CHOICE: add_words(key->choices, out); break;
-    case TYPE_BOOL: buf_puts(out, "true or false"); break;
-    case TYPE_INT32:
-    case TYPE_INT64: buf_printf(out, "a whole number between %s and %s", low, high); break;
-    case TYPE_NUMBER: buf_printf(out, "a number between %s and %s", low, high); break;
-    case TYPE_BYTES: buf_puts(out, "a size such as 22GiB, from 1MiB to 1024TiB"); break;
-    case TYPE_EVERY: buf_puts(out, "a number of steps, or a time such as 30s, 10min or 1h"); break;
-    case TYPE_TARGETS:
-        buf_puts(out, "all-linear, attention, mlp, or a list of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj");
+    case TYPE_TEXT:
+        buf_printf(out, "text of 1 to %zu bytes", key->size - 1);
         break;
-    case TYPE_PROMPTS: buf_printf(out, "a list of at most %d texts of 1 to %d bytes", CONFIG_MAX_PROMPTS, CONFIG_TEXT - 1); break;
+    case TYPE_NAME:
+        buf_printf(out, "1 to %zu letters, digits, '.', '_' or '-', a letter or digit first", key->size - 1);
+        break;
+    case TYPE_WORD:
+    case TYPE_CHOICE:
+        add_words(key->choices, out);
+        break;
+    case TYPE_BOOL:
+        buf_puts(out, "true or false");
+        break;
+    case TYPE_INT32:
+    case TYPE_INT64:
+        buf_printf(out, "a whole number between %s and %s", low, high);
+        break;
+    case TYPE_NUMBER:
+        buf_printf(out, "a number between %s and %s", low, high);
+        break;
+    case TYPE_BYTES:
+        buf_puts(out, "a size such as 22GiB, from 1MiB to 1024TiB");
+        break;
+    case TYPE_EVERY:
+        buf_puts(out, "a number of steps, or a time such as 30s, 10min or 1h");
+        break;
+    case TYPE_TARGETS:
+        buf_puts(out,
+                 "all-linear, attention, mlp, or a list of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj");
+        break;
+    case TYPE_PROMPTS:
+        buf_printf(out, "a list of at most %d texts of 1 to %d bytes", CONFIG_MAX_PROMPTS, CONFIG_TEXT - 1);
+        break;
     }
     if (key->zero != NULL)
         buf_printf(out, ", or %s", key->zero);
@@ -302,11 +321,12 @@ static int read_targets(const struct config_key *key, const struct yaml_item *it
     return 0;
 }
 
-static int read_prompts(const struct config_key *key, const struct yaml_item *item, struct config *out, const struct yaml_item **at,
-                        struct err *e)
+static int read_prompts(const struct config_key *key, const struct yaml_item *item, struct config *out,
+                        const struct yaml_item **at, struct err *e)
 {
     if (item->kind != YAML_IS_LIST)
-        return fail(key, item, item->kind == YAML_IS_SCALAR && !is_null(item) ? "For one prompt write a list: [\"...\"]." : "", e);
+        return fail(key, item, item->kind == YAML_IS_SCALAR && !is_null(item) ? "For one prompt write a list: [\"...\"]." : "",
+                    e);
     out->eval.n_prompts = 0;
     for (const struct yaml_item *it = item->first; it != NULL; it = it->next) {
         if (out->eval.n_prompts == CONFIG_MAX_PROMPTS)
@@ -326,13 +346,15 @@ int config_value_read(const struct config_key *key, const struct yaml_item *item
     int64_t whole = 0;
     int index = 0;
     memset(field, 0, key->size);
-    if (key->zero != NULL && (strcmp(key->zero, "null") == 0
-                                  ? is_null(item)
-                                  : item->kind == YAML_IS_SCALAR && !item->quoted && strcmp(item->text, key->zero) == 0))
+    if (key->zero != NULL &&
+        (strcmp(key->zero, "null") == 0 ? is_null(item)
+                                        : item->kind == YAML_IS_SCALAR && !item->quoted && strcmp(item->text, key->zero) == 0))
         return 0;
     switch (key->type) {
-    case TYPE_TEXT: return read_text(key, item, field, key->size, e);
-    case TYPE_NAME: return read_name(key, item, field, e);
+    case TYPE_TEXT:
+        return read_text(key, item, field, key->size, e);
+    case TYPE_NAME:
+        return read_name(key, item, field, e);
     case TYPE_WORD:
         TRY(read_choice(key, item, &index, e));
         memcpy(field, key->choices[index], strlen(key->choices[index]));
@@ -341,17 +363,24 @@ int config_value_read(const struct config_key *key, const struct yaml_item *item
         TRY(read_choice(key, item, &index, e));
         memcpy(field, &index, sizeof index);
         return 0;
-    case TYPE_BOOL: return read_bool(key, item, field, e);
+    case TYPE_BOOL:
+        return read_bool(key, item, field, e);
     case TYPE_INT32:
         TRY(read_int(key, item, &whole, e));
         *(int32_t *)field = (int32_t)whole;
         return 0;
-    case TYPE_INT64: return read_int(key, item, field, e);
-    case TYPE_NUMBER: return read_number(key, item, field, e);
-    case TYPE_BYTES: return read_bytes(key, item, field, e);
-    case TYPE_EVERY: return read_every(key, item, field, e);
-    case TYPE_TARGETS: return read_targets(key, item, field, at, e);
-    case TYPE_PROMPTS: return read_prompts(key, item, out, at, e);
+    case TYPE_INT64:
+        return read_int(key, item, field, e);
+    case TYPE_NUMBER:
+        return read_number(key, item, field, e);
+    case TYPE_BYTES:
+        return read_bytes(key, item, field, e);
+    case TYPE_EVERY:
+        return read_every(key, item, field, e);
+    case TYPE_TARGETS:
+        return read_targets(key, item, field, at, e);
+    case TYPE_PROMPTS:
+        return read_prompts(key, item, out, at, e);
     }
     FAIL(e, ERR_INTERNAL, "%s: a key of unknown type", key->name);
 }
@@ -446,19 +475,37 @@ void config_value_write(const struct config_key *key, const struct config *c, st
     }
     switch (key->type) {
     case TYPE_TEXT:
-    case TYPE_NAME: write_quoted(field, out); break;
-    case TYPE_WORD: buf_puts(out, field); break;
+    case TYPE_NAME:
+        write_quoted(field, out);
+        break;
+    case TYPE_WORD:
+        buf_puts(out, field);
+        break;
     case TYPE_CHOICE:
         memcpy(&index, field, sizeof index);
         buf_puts(out, key->choices[index]);
         break;
-    case TYPE_BOOL: buf_puts(out, *(const bool *)field ? "true" : "false"); break;
-    case TYPE_INT32: buf_printf(out, "%d", *(const int32_t *)field); break;
-    case TYPE_INT64: buf_printf(out, "%lld", (long long)*(const int64_t *)field); break;
-    case TYPE_NUMBER: buf_puts(out, format_number(*(const double *)field, text)); break;
-    case TYPE_BYTES: write_bytes(*(const int64_t *)field, out); break;
-    case TYPE_EVERY: write_every(field, out); break;
-    case TYPE_TARGETS: write_targets(*(const uint32_t *)field, out); break;
+    case TYPE_BOOL:
+        buf_puts(out, *(const bool *)field ? "true" : "false");
+        break;
+    case TYPE_INT32:
+        buf_printf(out, "%d", *(const int32_t *)field);
+        break;
+    case TYPE_INT64:
+        buf_printf(out, "%lld", (long long)*(const int64_t *)field);
+        break;
+    case TYPE_NUMBER:
+        buf_puts(out, format_number(*(const double *)field, text));
+        break;
+    case TYPE_BYTES:
+        write_bytes(*(const int64_t *)field, out);
+        break;
+    case TYPE_EVERY:
+        write_every(field, out);
+        break;
+    case TYPE_TARGETS:
+        write_targets(*(const uint32_t *)field, out);
+        break;
     case TYPE_PROMPTS:
         buf_puts(out, "[");
         for (int i = 0; i < c->eval.n_prompts; i++) {

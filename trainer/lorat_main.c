@@ -60,9 +60,11 @@ static int run_verb(int argc, char **argv, struct err *e)
 
 int verb_help(int argc, char **argv, struct err *e)
 {
-    static const struct option_table table = {
-        .verb = "help", .args = "[VERB]", .about = "Print the verbs and the exit codes, or the help of one verb.",
-        .example = "lorat help train", .max_args = 1};
+    static const struct option_table table = {.verb = "help",
+                                              .args = "[VERB]",
+                                              .about = "Print the verbs and the exit codes, or the help of one verb.",
+                                              .example = "lorat help train",
+                                              .max_args = 1};
     struct options o;
     int rc = options_read(&table, argc, argv, &o, e);
     if (rc == 0 && o.n_args == 1) {

@@ -32,7 +32,8 @@ static void wrap(struct buf *out, int column, int indent, const char *text)
 
 void options_help(const struct option_table *t, struct buf *out)
 {
-    buf_printf(out, "usage: lorat %s%s%s%s\n\n", t->verb, t->args[0] != '\0' ? " " : "", t->args, t->n_rows > 0 ? " [options]" : "");
+    buf_printf(out, "usage: lorat %s%s%s%s\n\n", t->verb, t->args[0] != '\0' ? " " : "", t->args,
+               t->n_rows > 0 ? " [options]" : "");
     wrap(out, 0, 0, t->about);
     buf_puts(out, "\noptions:\n");
     for (size_t i = 0; i <= t->n_rows; i++) {
@@ -41,9 +42,11 @@ void options_help(const struct option_table *t, struct buf *out)
         char left[80], letter[8] = "";
         if (row->letter != 0)
             snprintf(letter, sizeof letter, "-%c, ", row->letter);
-        snprintf(left, sizeof left, "  %s--%s%s%s", letter, row->name, row->value != NULL ? " " : "", row->value != NULL ? row->value : "");
+        snprintf(left, sizeof left, "  %s--%s%s%s", letter, row->name, row->value != NULL ? " " : "",
+                 row->value != NULL ? row->value : "");
         int n = (int)strlen(left);
-        buf_printf(out, "%s%s%*s", left, n + 2 > HELP_COLUMN ? "\n" : "", n + 2 > HELP_COLUMN ? HELP_COLUMN : HELP_COLUMN - n, "");
+        buf_printf(out, "%s%s%*s", left, n + 2 > HELP_COLUMN ? "\n" : "", n + 2 > HELP_COLUMN ? HELP_COLUMN : HELP_COLUMN - n,
+                   "");
         wrap(out, HELP_COLUMN, HELP_COLUMN, row->help);
     }
     buf_puts(out, "\nexample:\n");
@@ -181,8 +184,8 @@ int options_i64(const struct options *o, const char *name, int64_t low, int64_t 
     if (text == NULL)
         return 0;
     if (!num_parse_i64(text, &v) || v < low || v > high)
-        FAIL(e, ERR_USAGE, "lorat %s: --%s: found \"%.60s\", expected a whole number between %lld and %lld", o->table->verb, name, text,
-             (long long)low, (long long)high);
+        FAIL(e, ERR_USAGE, "lorat %s: --%s: found \"%.60s\", expected a whole number between %lld and %lld", o->table->verb, name,
+             text, (long long)low, (long long)high);
     *out = v;
     return 0;
 }

@@ -177,7 +177,8 @@ static int list_runs(const char *folder, struct err *e)
         if (snprintf(dir, sizeof dir, "%s/%s", folder, names[i]) >= (int)sizeof dir || !io_is_dir(dir) || !read_run(dir, &r))
             continue;
         if (shown++ == 0)
-            printf("%-*s  %-11s  %13s  %9s  %9s  %8s  %8s\n", width, "name", "state", "step", "loss", "eval loss", "tokens", "time");
+            printf("%-*s  %-11s  %13s  %9s  %9s  %8s  %8s\n", width, "name", "state", "step", "loss", "eval loss", "tokens",
+                   "time");
         print_run(width, names[i], &r);
     }
     io_list_free(names, n);
@@ -191,7 +192,8 @@ int verb_runs(int argc, char **argv, struct err *e)
     static const struct option_table table = {
         .verb = "runs",
         .args = "[DIR]",
-        .about = "List the runs in DIR (default: runs): their state (done, stopped, failed, running, or interrupted when the process died), "
+        .about = "List the runs in DIR (default: runs): their state (done, stopped, failed, running, or interrupted when the "
+                 "process died), "
                  "steps, last loss and evaluation loss, tokens seen and time.",
         .example = "lorat runs",
         .max_args = 1,

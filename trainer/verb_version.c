@@ -12,8 +12,8 @@ static void print_cpu(void)
     printf("cpu:");
 #if defined(__x86_64__)
     __builtin_cpu_init();
-#define FEATURE(name, text)           \
-    if (__builtin_cpu_supports(name)) \
+#define FEATURE(name, text)                                                                                                      \
+    if (__builtin_cpu_supports(name))                                                                                            \
         printf(" %s", text);
     FEATURE("avx2", "AVX2")
     FEATURE("fma", "FMA")
@@ -33,7 +33,9 @@ static void print_cpu(void)
 int verb_version(int argc, char **argv, struct err *e)
 {
     static const struct option_table table = {
-        .verb = "version", .args = "", .about = "Print the version of lorat, its compiler and libraries, and what this CPU can do.",
+        .verb = "version",
+        .args = "",
+        .about = "Print the version of lorat, its compiler and libraries, and what this CPU can do.",
         .example = "lorat version"};
     struct options o;
     int rc = options_read(&table, argc, argv, &o, e);

@@ -48,8 +48,8 @@ static size_t utf8_decode(const unsigned char *p, size_t n, uint32_t *c)
 /* Not printable by YAML 1.1, chapter 5.1. */
 static bool is_control(uint32_t c)
 {
-    return (c < 0x20 && c != '\n' && c != '\r' && c != '\t') || (c >= 0x7f && c < 0xa0 && c != 0x85) || c == 0xfeff || c == 0xfffe ||
-           c == 0xffff;
+    return (c < 0x20 && c != '\n' && c != '\r' && c != '\t') || (c >= 0x7f && c < 0xa0 && c != 0x85) || c == 0xfeff ||
+           c == 0xfffe || c == 0xffff;
 }
 
 /* libyaml reports a bad byte without its line, so the bytes are looked at before it sees them. */
@@ -142,14 +142,16 @@ static int read_key(struct reader *r, const yaml_event_t *event, const struct ya
 {
     int line = (int)event->start_mark.line + 1, column = (int)event->start_mark.column + 1;
     if (event->type == YAML_ALIAS_EVENT)
-        return fail_at(r, line, column, "found the alias *%.40s, expected a key. Write it out", (const char *)event->data.alias.anchor);
+        return fail_at(r, line, column, "found the alias *%.40s, expected a key. Write it out",
+                       (const char *)event->data.alias.anchor);
     if (event->type != YAML_SCALAR_EVENT)
         return fail_at(r, line, column, "found a list or mapping as a key, expected a word");
     TRY(check_plain(r, event, event->data.scalar.anchor, event->data.scalar.tag));
     for (const struct yaml_item *it = map->first; it != NULL; it = it->next)
         if (it->key != NULL && strcmp(it->key, (const char *)event->data.scalar.value) == 0)
-            return fail_at(r, line, column, "found \"%.60s\" a second time (first in line %d), expected each key once. Remove one",
-                           it->key, it->key_line);
+            return fail_at(r, line, column,
+                           "found \"%.60s\" a second time (first in line %d), expected each key once. Remove one", it->key,
+                           it->key_line);
     return copy_scalar(r, event, key);
 }
 
@@ -196,8 +198,8 @@ static int read_value(struct reader *r, const yaml_event_t *event, int depth, st
     }
     bool list = event->type == YAML_SEQUENCE_START_EVENT;
     if (depth >= YAML_MAX_DEPTH)
-        return fail_at(r, line, column, "found a %s inside %d others, expected at most %d levels", list ? "list" : "mapping", depth,
-                       YAML_MAX_DEPTH);
+        return fail_at(r, line, column, "found a %s inside %d others, expected at most %d levels", list ? "list" : "mapping",
+                       depth, YAML_MAX_DEPTH);
     if (list)
         TRY(check_plain(r, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
     else

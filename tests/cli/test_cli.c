@@ -12,7 +12,8 @@
 static const char *lorat;
 static char dir[] = "/tmp/lorat-cli-XXXXXX";
 
-/* Run `command` (with $L for the binary) in a shell; its output, both streams, into text. Returns the exit code, 128+n for a signal. */
+/* Run `command` (with $L for the binary) in a shell; its output, both streams, into text. Returns the exit code, 128+n for a
+ * signal. */
 static int run(const char *command, char *text, size_t size)
 {
     FILE *p = popen(command, "r");
@@ -38,7 +39,8 @@ static void expect(const char *command, int code, const char *part)
 
 static void test_help(void)
 {
-    static const char *const verbs[] = {"train", "plan", "config", "data", "generate", "export", "runs", "verify", "version", "help"};
+    static const char *const verbs[] = {"train",  "plan", "config", "data",    "generate",
+                                        "export", "runs", "verify", "version", "help"};
     char command[256], usage[64];
     expect("$L --help 2>&1", 0, "exit codes:");
     CHECK_HAS(out, " 75  stopped on request");
@@ -86,8 +88,9 @@ static void test_config(void)
     /* What it prints is a job again, and prints the same. */
     char command[512];
     snprintf(command, sizeof command,
-             "$L config configs/quickstart.yaml > %s/a.yaml && $L config %s/a.yaml > %s/b.yaml && cmp %s/a.yaml %s/b.yaml && echo same", dir,
-             dir, dir, dir, dir);
+             "$L config configs/quickstart.yaml > %s/a.yaml && $L config %s/a.yaml > %s/b.yaml && cmp %s/a.yaml %s/b.yaml && "
+             "echo same",
+             dir, dir, dir, dir, dir);
     expect(command, 0, "same\n");
 }
 
@@ -101,8 +104,10 @@ static void test_streams(void)
     if (access("/dev/full", W_OK) == 0)
         expect("$L --help > /dev/full; echo code $?", 0, "code 0");
     char command[256]; /* a closed stdin, stdout and stderr: no message may end up inside a file that lorat opens */
-    snprintf(command, sizeof command, "cp configs/quickstart.yaml %s/c.yaml; $L config %s/c.yaml <&- >&- 2>&-; cmp configs/quickstart.yaml "
-             "%s/c.yaml && echo same", dir, dir, dir);
+    snprintf(command, sizeof command,
+             "cp configs/quickstart.yaml %s/c.yaml; $L config %s/c.yaml <&- >&- 2>&-; cmp configs/quickstart.yaml "
+             "%s/c.yaml && echo same",
+             dir, dir, dir);
     expect(command, 0, "same");
 }
 

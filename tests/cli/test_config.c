@@ -54,9 +54,11 @@ static void test_all_keys(void)
         "\xef\xbb\xbf# a byte order mark and CRLF, as an editor on Windows writes them\r\n"
         "name: a.b_c-1\r\nseed: 7\r\n"
         "model:\r\n  path: 'models/a b'\r\n"
-        "data: {train: d.h5, template: qwen3, sequence_length: 4096, packing: false, shuffle: false, too_long: drop, allow_unsealed: true}\n"
+        "data: {train: d.h5, template: qwen3, sequence_length: 4096, packing: false, shuffle: false, too_long: drop, "
+        "allow_unsealed: true}\n"
         "lora: {rank: 8, alpha: 16.5, dropout: 0.05, targets: [q, v_proj, down], scaling: rslora, start_from: runs/x/adapter}\n"
-        "train: {epochs: 0.5, max_steps: 100, batch: 12, micro_batch: 3, learning_rate: 1e-4, schedule: linear, warmup_steps: 0,\n"
+        "train: {epochs: 0.5, max_steps: 100, batch: 12, micro_batch: 3, learning_rate: 1e-4, schedule: linear, warmup_steps: "
+        "0,\n"
         "        weight_decay: 0.01, beta1: .8, beta2: 9.9e-1, epsilon: 1.0E-6, max_grad_norm: 0, max_skipped: 1}\n"
         "compute: {device: cpu, precision: f32, recompute: selective, memory_limit: 22GiB, threads: 2}\n"
         "eval: {every: 1.5h, max_tokens: 1000, prompts: [\"Who are you?\", 'it''s', \"\\u00e9\\n\"], answer_tokens: 5}\n"
@@ -100,8 +102,8 @@ static void test_targets(void)
     static const struct {
         const char *text;
         uint32_t bits;
-    } rows[] = {{"all-linear", 0x7f}, {"attention", 0x0f}, {"mlp", 0x70}, {"[q_proj]", 1}, {"[gate, up]", 0x30},
-                {"[q, k, v, o, gate, up, down]", 0x7f}};
+    } rows[] = {{"all-linear", 0x7f}, {"attention", 0x0f},  {"mlp", 0x70},
+                {"[q_proj]", 1},      {"[gate, up]", 0x30}, {"[q, k, v, o, gate, up, down]", 0x7f}};
     char yaml[256];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         snprintf(yaml, sizeof yaml, MINIMAL "lora: {targets: %s}\n", rows[i].text);

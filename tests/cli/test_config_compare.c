@@ -40,22 +40,25 @@ static void test_messages(void)
     allowed("train: {epochs: 5}\n", "train.epochs: 3 -> 5\n");
     allowed("train: {micro_batch: 2, learning_rate: 1e-4}\neval: {every: 1h}\n",
             "train.micro_batch: auto -> 2\ntrain.learning_rate: 0.0002 -> 0.0001\neval.every: 100 -> 1h\n");
-    refused("lora: {rank: 8}\n", "the job differs from the one this run began with in what would silently change the run: lora.rank: 16 -> 8. "
-                                 "Put it back, or start anew with --fresh");
-    refused("seed: 1\nlora: {alpha: 8}\ntrain: {epochs: 5}\n",
-            "the job differs from the one this run began with in what would silently change the run: seed: 42 -> 1; lora.alpha: 32 -> 8. "
-            "Put these back, or start anew with --fresh");
+    refused("lora: {rank: 8}\n",
+            "the job differs from the one this run began with in what would silently change the run: lora.rank: 16 -> 8. "
+            "Put it back, or start anew with --fresh");
+    refused("seed: 1\nlora: {alpha: 8}\ntrain: {epochs: 5}\n", "the job differs from the one this run began with in what would "
+                                                               "silently change the run: seed: 42 -> 1; lora.alpha: 32 -> 8. "
+                                                               "Put these back, or start anew with --fresh");
 }
 
 /* The class of every key, spelled out: changing one must be a decision, not a slip. */
 static void test_classes(void)
 {
     static const char *const refused_keys[] = {
-        "seed", "model.path", "data.train", "data.sequence_length", "data.packing", "data.shuffle", "data.too_long", "lora.rank",
-        "lora.alpha", "lora.dropout", "lora.targets", "lora.scaling", "lora.start_from", "train.batch", "compute.precision"};
-    static const char *const free_keys[] = {
-        "data.allow_unsealed", "train.micro_batch", "compute.recompute", "compute.memory_limit", "eval.every", "eval.max_tokens",
-        "eval.prompts", "eval.answer_tokens", "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best"};
+        "seed",         "model.path",    "data.train",      "data.sequence_length", "data.packing",
+        "data.shuffle", "data.too_long", "lora.rank",       "lora.alpha",           "lora.dropout",
+        "lora.targets", "lora.scaling",  "lora.start_from", "train.batch",          "compute.precision"};
+    static const char *const free_keys[] = {"data.allow_unsealed",  "train.micro_batch",   "compute.recompute",
+                                            "compute.memory_limit", "eval.every",          "eval.max_tokens",
+                                            "eval.prompts",         "eval.answer_tokens",  "checkpoint.every",
+                                            "checkpoint.keep",      "checkpoint.keep_best"};
     for (int i = 0; i < config_n_keys; i++) {
         enum config_resume want = RESUME_SAID;
         for (size_t k = 0; k < sizeof refused_keys / sizeof refused_keys[0]; k++)

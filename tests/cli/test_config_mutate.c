@@ -1,5 +1,5 @@
-/* Damaged job files: bytes flipped, cut, doubled and swapped at random. Each is read or refused with a message; the sanitizers look
- * for the rest. Truncation at every byte comes first. */
+/* Damaged job files: bytes flipped, cut, doubled and swapped at random. Each is read or refused with a message; the sanitizers
+ * look for the rest. Truncation at every byte comes first. */
 #include "tests/cli/config_test.h"
 #include "trainer/base/io.h"
 
@@ -31,15 +31,21 @@ static void look(const char *yaml, size_t n)
 
 static void mutate(const char *seed, size_t n)
 {
-    static const char *const pieces[] = {"&a ", "*a", "!!x ", "---\n", "[", "]", "{", "}", ": ", "- ", "\"", "'", "#", "\n", "\t",
-                                         "\xff", "\xc2\x85", "%", "|\n", ">\n", "? ", "null", "~", "1e9", "99999999999999999999", "\\x00"};
+    static const char *const pieces[] = {"&a ",  "*a",       "!!x ", "---\n", "[",
+                                         "]",    "{",        "}",    ": ",    "- ",
+                                         "\"",   "'",        "#",    "\n",    "\t",
+                                         "\xff", "\xc2\x85", "%",    "|\n",   ">\n",
+                                         "? ",   "null",     "~",    "1e9",   "99999999999999999999",
+                                         "\\x00"};
     char text[8192];
     memcpy(text, seed, n);
     for (uint32_t k = 1 + draw(4); k > 0; k--) {
         size_t at = draw((uint32_t)n), len = draw(12);
         const char *piece = pieces[draw(sizeof pieces / sizeof pieces[0])];
         switch (draw(4)) {
-        case 0: text[at] = (char)draw(256); break;
+        case 0:
+            text[at] = (char)draw(256);
+            break;
         case 1:
             len = at + len > n ? n - at : len;
             if (len == n)
@@ -61,9 +67,9 @@ static void mutate(const char *seed, size_t n)
 
 int main(void)
 {
-    static const char *const flow =
-        MINIMAL "lora: {rank: 8, targets: [q, v], start_from: \"x\"}\ntrain: {epochs: 0.5, batch: 4, micro_batch: auto, epsilon: 1e-8}\n"
-                "compute: {memory_limit: 22GiB}\neval: {every: 10min, prompts: [\"a\\n\", 'b', c]}\n";
+    static const char *const flow = MINIMAL
+        "lora: {rank: 8, targets: [q, v], start_from: \"x\"}\ntrain: {epochs: 0.5, batch: 4, micro_batch: auto, epsilon: 1e-8}\n"
+        "compute: {memory_limit: 22GiB}\neval: {every: 10min, prompts: [\"a\\n\", 'b', c]}\n";
     char *job;
     size_t n;
     CHECK_OK(io_read_file("configs/quickstart.yaml", ERR_IO, 8000, &job, &n, &e), &e);

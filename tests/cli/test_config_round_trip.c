@@ -17,9 +17,38 @@ static double draw_unit(void) { return (double)draw(1u << 30) / (double)(1u << 3
 /* A text with everything that needs care in YAML. */
 static void draw_text(char *out, size_t size)
 {
-    static const char *const pieces[] = {"a", " ", "#", ": ", "'", "\"", "\\", "\n", "\t", "\r", "\x01", "\x7f", "\x1b", "{", "*x", "- ",
-                                         "\xc3\xa9", "\xc2\x85", "\xc2\x9f", "\xc2\xa0", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xef\xbb\xbf",
-                                         "\xef\xbf\xbe", "\xef\xbf\xbf", "\xf0\x9f\x98\x80", "null", "yes", "1e3", "~", "%", "\\u0041"};
+    static const char *const pieces[] = {"a",
+                                         " ",
+                                         "#",
+                                         ": ",
+                                         "'",
+                                         "\"",
+                                         "\\",
+                                         "\n",
+                                         "\t",
+                                         "\r",
+                                         "\x01",
+                                         "\x7f",
+                                         "\x1b",
+                                         "{",
+                                         "*x",
+                                         "- ",
+                                         "\xc3\xa9",
+                                         "\xc2\x85",
+                                         "\xc2\x9f",
+                                         "\xc2\xa0",
+                                         "\xe2\x80\xa8",
+                                         "\xe2\x80\xa9",
+                                         "\xef\xbb\xbf",
+                                         "\xef\xbf\xbe",
+                                         "\xef\xbf\xbf",
+                                         "\xf0\x9f\x98\x80",
+                                         "null",
+                                         "yes",
+                                         "1e3",
+                                         "~",
+                                         "%",
+                                         "\\u0041"};
     size_t n = 0;
     for (uint32_t k = 1 + draw(12); k > 0; k--) {
         const char *piece = pieces[draw(sizeof pieces / sizeof pieces[0])];
@@ -42,10 +71,17 @@ static double draw_number(const struct config_key *key)
 static void draw_every(struct cfg_every *every)
 {
     switch (draw(4)) {
-    case 0: every->steps = 1 + draw(1000000000); break;
-    case 1: every->seconds = 60.0 * (1 + draw(1000)); break;
-    case 2: every->seconds = 3600.0 * (1 + draw(1000)); break;
-    default: every->seconds = 1 + 1e7 * draw_unit();
+    case 0:
+        every->steps = 1 + draw(1000000000);
+        break;
+    case 1:
+        every->seconds = 60.0 * (1 + draw(1000));
+        break;
+    case 2:
+        every->seconds = 3600.0 * (1 + draw(1000));
+        break;
+    default:
+        every->seconds = 1 + 1e7 * draw_unit();
     }
 }
 
@@ -57,8 +93,12 @@ static void draw_value(const struct config_key *key, struct config *c)
     if (key->zero != NULL && draw(3) == 0)
         return;
     switch (key->type) {
-    case TYPE_TEXT: draw_text(field, key->size); break;
-    case TYPE_NAME: snprintf(field, key->size, "%u.x_-%u", draw(1000), draw(1000)); break;
+    case TYPE_TEXT:
+        draw_text(field, key->size);
+        break;
+    case TYPE_NAME:
+        snprintf(field, key->size, "%u.x_-%u", draw(1000), draw(1000));
+        break;
     case TYPE_WORD:
     case TYPE_CHOICE:
         while (key->choices[n] != NULL)
@@ -69,13 +109,25 @@ static void draw_value(const struct config_key *key, struct config *c)
         else
             memcpy(field, &n, sizeof n);
         break;
-    case TYPE_BOOL: *(bool *)field = draw(2) == 1; break;
-    case TYPE_INT32: *(int32_t *)field = (int32_t)draw_number(key); break;
+    case TYPE_BOOL:
+        *(bool *)field = draw(2) == 1;
+        break;
+    case TYPE_INT32:
+        *(int32_t *)field = (int32_t)draw_number(key);
+        break;
     case TYPE_INT64:
-    case TYPE_BYTES: *(int64_t *)field = (int64_t)draw_number(key) >> (key->type == TYPE_BYTES ? 30 * draw(2) : 0); break;
-    case TYPE_NUMBER: *(double *)field = draw_number(key); break;
-    case TYPE_EVERY: draw_every(field); break;
-    case TYPE_TARGETS: *(uint32_t *)field = 1 + draw(127); break;
+    case TYPE_BYTES:
+        *(int64_t *)field = (int64_t)draw_number(key) >> (key->type == TYPE_BYTES ? 30 * draw(2) : 0);
+        break;
+    case TYPE_NUMBER:
+        *(double *)field = draw_number(key);
+        break;
+    case TYPE_EVERY:
+        draw_every(field);
+        break;
+    case TYPE_TARGETS:
+        *(uint32_t *)field = 1 + draw(127);
+        break;
     case TYPE_PROMPTS:
         c->eval.n_prompts = (int)draw(CONFIG_MAX_PROMPTS + 1);
         for (int i = 0; i < c->eval.n_prompts; i++)

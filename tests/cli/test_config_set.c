@@ -52,7 +52,8 @@ static void test_wrong_sets(void)
     refused("=1", ERR_USAGE, "--set =1: found no key=value, expected for example --set train.epochs=1");
     refused("lora.rank=", ERR_CONFIG, "--set lora.rank: found nothing, expected a whole number between 1 and 1024.");
     refused("lora.rank=x", ERR_CONFIG, "--set lora.rank: found \"x\", expected a whole number between 1 and 1024.");
-    refused("lora.rank=*x", ERR_CONFIG, "--set lora.rank: found the alias *x, expected a value. Write each value where it is used");
+    refused("lora.rank=*x", ERR_CONFIG,
+            "--set lora.rank: found the alias *x, expected a value. Write each value where it is used");
     refused("lora.rank=!!int 1", ERR_CONFIG,
             "--set lora.rank: found the tag tag:yaml.org,2002:int, expected a value without a tag. Remove it");
     refused("lora.rank=\xff", ERR_CONFIG, "--set lora.rank: found the byte 0xff, expected UTF-8 text. Save the file as UTF-8");

@@ -5,12 +5,18 @@
 static const struct option_row rows[] = {
     {"output", "FILE", "where to write", 'o', false},
     {"set", "KEY=VALUE", "set a key", 0, true},
-    {"steps", "N", "how many steps, with a help text that is long enough to be wrapped into a second line of the list of options", 0, false},
+    {"steps", "N", "how many steps, with a help text that is long enough to be wrapped into a second line of the list of options",
+     0, false},
     {"resume", NULL, "go on", 0, false},
 };
-static const struct option_table table = {
-    .verb = "test", .args = "JOB [MORE]", .about = "A verb for the test.", .example = "lorat test a\nlorat test b",
-    .rows = rows, .n_rows = 4, .min_args = 1, .max_args = 2};
+static const struct option_table table = {.verb = "test",
+                                          .args = "JOB [MORE]",
+                                          .about = "A verb for the test.",
+                                          .example = "lorat test a\nlorat test b",
+                                          .rows = rows,
+                                          .n_rows = 4,
+                                          .min_args = 1,
+                                          .max_args = 2};
 static struct options o;
 static struct err e;
 
