@@ -44,12 +44,12 @@ struct loader_options job_loader_options(const struct config *c, const struct fa
                                    .rank = 0, .ranks = 1, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
 }
 
-int job_plan(struct job *j, const char *on, struct err *e)
+int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
 {
     struct config *c = &j->c;
     snprintf(j->run_dir, sizeof j->run_dir, "runs/%s", c->name);
     comm_solo(&j->comm);
-    TRY(source_open(c->model.path, on != NULL, &j->source, e));
+    TRY(source_open(c->model.path, plan_only, &j->source, e));
     if (c->data.sequence_length > j->source.facts.context && j->source.facts.context > 0)
         FAIL(e, ERR_CONFIG, "data.sequence_length: %d, expected at most the %lld positions that %s was made for", c->data.sequence_length,
              (long long)j->source.facts.context, c->model.path);

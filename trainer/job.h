@@ -29,8 +29,9 @@ struct job {
 int job_device(const struct config *c, struct ops **out, struct err *e);
 /* Options of the loader for a group, as this job reads it. */
 struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch);
-/* Source, adapter table, device and plan; nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine. */
-int job_plan(struct job *j, const char *on, struct err *e);
+/* Source, adapter table, device and plan; nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine.
+ * plan_only: config.json is enough, the weights need not be there. */
+int job_plan(struct job *j, const char *on, bool plan_only, struct err *e);
 /* Memory and weights. Needs job_plan. Stops with ERR_STOPPED when the user asks. */
 int job_load(struct job *j, struct err *e);
 /* Tokenizer and chat template of the model, where it has them. name: "auto" or a built-in. */

@@ -226,7 +226,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     snprintf(r->job.run_dir, sizeof r->job.run_dir, "runs/%s", c->name);
     TRY(check_run_dir(r, e));
     TRY(io_mkdirs(".cache/lorat", e));
-    TRY(job_plan(&r->job, NULL, e));
+    TRY(job_plan(&r->job, NULL, false, e));
     TRY(job_need_dataset(c, e));
     TRY(open_data(r, e));
     TRY(source_tokenizer(&r->job.source, &r->job.tokenizer, e));

@@ -3,18 +3,19 @@
 
 #include "trainer/base/mem.h"
 #include "trainer/config.h"
-#include "trainer/options.h"
+#include "trainer/verb_job.h"
 #include "trainer/verbs.h"
 
 static const struct option_row rows[] = {
-    {"set", "KEY=VALUE", "set a key for this call, as in --set train.epochs=1; may be repeated", 0, true},
+    SET_ROW,
     {"reference", NULL, "print every key with its type, range, default and meaning instead of checking a job", 0, false},
     {"markdown", NULL, "with --reference: as Markdown", 0, false},
 };
 static const struct option_table table = {
     .verb = "config",
     .args = "JOB",
-    .about = "Check a job file and print it resolved, every key with its value. Nothing is loaded and no file the job names is opened.",
+    .about = "Check a job file and print it resolved, every key with its value. Nothing is loaded and no file the job names is "
+             "opened.",
     .example = "lorat config configs/quickstart.yaml --set train.epochs=1\nlorat config --reference",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
@@ -31,24 +32,16 @@ static int print(struct buf *out, struct err *e)
 
 static int check_job(const struct options *o, struct buf *out, struct err *e)
 {
-    static const char option[] = "set";
-    size_t n = options_count(o, option);
-    int rc;
     if (o->n_args == 0)
         FAIL(e, ERR_USAGE, "lorat config: found no job, expected JOB or --reference. `lorat config --help` explains");
     struct config *c = mem_alloc(1, sizeof *c);
-    const char **sets = mem_alloc(n + 1, sizeof *sets);
-    if (c == NULL || sets == NULL) {
-        rc = mem_fail(e, "a job", sizeof *c);
-        goto done;
+    if (c == NULL)
+        return mem_fail(e, "a job", sizeof *c);
+    int rc = verb_job(o, o->args[0], c, e);
+    if (rc == 0) {
+        config_write(c, out);
+        rc = print(out, e);
     }
-    for (size_t i = 0; i < n; i++)
-        sets[i] = options_nth(o, option, i);
-    TRY_DONE(config_load(o->args[0], sets, (int)n, c, e));
-    config_write(c, out);
-    rc = print(out, e);
-done:
-    mem_free(sets);
     mem_free(c);
     return rc;
 }

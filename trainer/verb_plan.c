@@ -1,0 +1,101 @@
+/* verb_plan.c - `lorat plan`: the tables that a run would allocate by, from config.json and the job alone. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/bench.h"
+#include "trainer/base/io.h"
+#include "trainer/base/mem.h"
+#include "trainer/job.h"
+#include "trainer/verb_job.h"
+#include "trainer/verbs.h"
+
+static const struct option_row rows[] = {
+    SET_ROW,
+    {"on", "CARD", "plan for a card that is not here: 3090, 4090, 5080, 5090, l40, h200, or two of them, as in 2x3090", 0, false},
+};
+static const struct option_table table = {
+    .verb = "plan",
+    .args = "JOB",
+    .about = "Show what the job takes: each arena and its parts, the micro-batch and recomputation chosen, what is left, and an estimate of the time. "
+             "config.json is enough: no weights and no card are needed. A job that does not fit is refused with the numbers and what to change.",
+    .example = "lorat plan configs/qwen3-8b.yaml --on 3090",
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof rows[0],
+    .min_args = 1,
+    .max_args = 1,
+};
+
+/* Steps and tokens of the run, when the dataset is already there. */
+static int count_run(const struct job *j, int64_t *steps, int64_t *tokens, struct err *e)
+{
+    const struct config *c = &j->c;
+    struct loader *l = NULL;
+    struct loader_options o = job_loader_options(c, &j->source.facts, DATASET_TRAIN, j->plan.micro_batch);
+    int64_t epoch_steps = 0;
+    *steps = *tokens = 0;
+    if (!io_exists(c->data.train))
+        return 0;
+    TRY(loader_open(&o, &l, e));
+    int rc = loader_epoch_steps(l, 0, &epoch_steps, e);
+    if (rc == 0) {
+        double epoch_tokens = (double)loader_counts(l)->tokens;
+        double all = c->train.epochs > 0 ? c->train.epochs * (double)epoch_steps : (double)c->train.max_steps;
+        if (c->train.max_steps > 0 && all > (double)c->train.max_steps)
+            all = (double)c->train.max_steps;
+        *steps = (int64_t)(all + 0.999);
+        *tokens = epoch_steps > 0 ? (int64_t)(epoch_tokens * (double)*steps / (double)epoch_steps) : 0;
+    }
+    loader_close(l);
+    return rc;
+}
+
+/* The rate of large products here, measured in a tenth of a second. */
+static void measure_here(struct job *j)
+{
+    enum { N = 512, WIDE = 1024 };
+    void *scratch;
+    if (j->ops == NULL || j->ops->alloc(j->ops, (size_t)(2 * N * WIDE + WIDE * WIDE) * sizeof(float), &scratch, NULL) != 0)
+        return;
+    void *workspace;
+    struct ops_dims d = {.n = N, .max_span = 64, .d = WIDE, .f = WIDE, .h = 1, .k = 1, .q = 64, .v = WIDE, .r = 16, .head_chunk = 64};
+    size_t bytes = j->ops->workspace_bytes(j->ops, &d);
+    if (j->ops->alloc(j->ops, bytes, &workspace, NULL) == 0) {
+        j->ops->set_workspace(j->ops, workspace, bytes);
+        j->device.gemm_rate = bench_linear(j->ops, N, WIDE, WIDE, scratch, 0.1);
+        j->ops->set_workspace(j->ops, NULL, 0);
+        j->ops->release(j->ops, workspace);
+    }
+    j->ops->release(j->ops, scratch);
+}
+
+static int plan_job(const struct options *o, struct job *j, struct err *e)
+{
+    int64_t steps, tokens;
+    struct buf out = {0};
+    TRY(verb_job(o, o->args[0], &j->c, e));
+    TRY(job_plan(j, options_value(o, "on"), true, e));
+    measure_here(j);
+    if (j->ops != NULL) /* 0.6: the share of the products' rate that whole steps reach */
+        j->plan.tokens_s = 0.6 * j->device.gemm_rate / j->plan.flop_token;
+    TRY(count_run(j, &steps, &tokens, e));
+    plan_print(&j->plan, &j->c, &j->source.facts, steps, tokens, &out);
+    if (out.failed)
+        return mem_fail(e, "the plan's text", out.n);
+    fputs(out.data, stdout);
+    buf_free(&out);
+    return 0;
+}
+
+int verb_plan(int argc, char **argv, struct err *e)
+{
+    struct options o;
+    int rc = options_read(&table, argc, argv, &o, e);
+    struct job *j = mem_alloc(1, sizeof *j);
+    if (rc == 0)
+        rc = j == NULL ? mem_fail(e, "a job", sizeof *j) : plan_job(&o, j, e);
+    if (j != NULL)
+        job_close(j);
+    mem_free(j);
+    options_free(&o);
+    return rc < 0 ? -1 : 0;
+}
