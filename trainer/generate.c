@@ -69,15 +69,13 @@ static void layout(struct session *s, const struct model *m, struct arena *a)
     v->workspace = arena_take(a, name, (int64_t)m->workspace_bytes, 1);
 }
 
-static size_t session_bytes(const struct model *m, int32_t slots, int32_t context)
+size_t generate_bytes(const struct model *m, int32_t slots, int32_t context)
 {
     struct session s = {.slots = slots, .context = context};
     struct arena a = {.name = "generation"};
     layout(&s, m, &a);
     return a.overflow ? SIZE_MAX : a.used;
 }
-
-size_t generate_bytes(const struct model *m, int32_t context) { return session_bytes(m, 1, context); }
 
 static void session_close(struct session *s, const struct model *m)
 {
@@ -95,13 +93,13 @@ static void session_close(struct session *s, const struct model *m)
 static int session_open(struct session *s, struct model *m, int n, int32_t context, struct err *e)
 {
     size_t room = m->arenas[ARENA_ACTIVATIONS].size;
-    *s = (struct session){.view = *m, .slots = n < 32 ? n : 32, .context = context};
-    while (s->slots > 1 && session_bytes(m, s->slots, context) > room)
+    *s = (struct session){.view = *m, .slots = n < GENERATE_SLOTS ? n : GENERATE_SLOTS, .context = context};
+    while (s->slots > 1 && generate_bytes(m, s->slots, context) > room)
         s->slots--;
-    if (session_bytes(m, s->slots, context) > room)
+    if (generate_bytes(m, s->slots, context) > room)
         FAIL(e, ERR_DEVICE,
              "generation: %d tokens of context need %zu MiB, the job's activations have %zu MiB. Ask for fewer new tokens or a shorter prompt",
-             context, session_bytes(m, s->slots, context) >> 20, room >> 20);
+             context, generate_bytes(m, s->slots, context) >> 20, room >> 20);
     s->view.acts = mem_alloc((size_t)m->facts->l, sizeof *s->view.acts);
     s->slot = mem_alloc((size_t)s->slots, sizeof *s->slot);
     s->h_tokens = mem_alloc(PASS_TOKENS, sizeof(int32_t));

@@ -4,6 +4,8 @@
 
 #include "trainer/model.h"
 
+enum { GENERATE_SLOTS = 32 }; /* most prompts side by side */
+
 struct prompt {
     const int32_t *tokens; /* borrowed */
     int32_t n;
@@ -20,7 +22,8 @@ struct generate_options {
 /* The activations arena is used as scratch: no micro-batch may be under way. As many prompts run side by side as fit (which may
  * change the rounding of a product). Stops at every end token of the model's facts. */
 int generate(struct model *m, struct prompt *prompts, int n, const struct generate_options *g, struct err *e);
-/* Bytes of the activations arena that one prompt of `context` tokens (question and answer) needs. */
-size_t generate_bytes(const struct model *m, int32_t context);
+/* Bytes of the activations arena that `slots` prompts side by side of `context` tokens (question and answer) need. m: laid out, maybe not
+ * allocated. */
+size_t generate_bytes(const struct model *m, int32_t slots, int32_t context);
 
 #endif

@@ -36,6 +36,7 @@ struct model_shape {
     int32_t head_chunk;      /* c, a multiple of BATCH_ROUND */
     enum cfg_recompute recompute; /* not auto */
     bool dropout;            /* needs a scratch */
+    size_t least_activations; /* bytes: the third arena is at least this large (generation's cache lies in it); 0 = as it comes */
 };
 
 /* The tail behind the gradients: what is summed over ranks with them, and what the guard reads back in one go. */

@@ -135,6 +135,9 @@ static int layout_all(struct model *m, struct err *e)
     layout_batch(m, &m->arenas[ARENA_ACTIVATIONS]);
     layout_layers(m, &m->arenas[ARENA_ACTIVATIONS]);
     layout_scratch(m, &m->arenas[ARENA_ACTIVATIONS]);
+    struct arena *a = &m->arenas[ARENA_ACTIVATIONS];
+    if (a->used < m->shape.least_activations)
+        arena_take(a, "room for generation", (int64_t)(m->shape.least_activations - a->used), 1);
     return arena_check(&m->arenas[ARENA_ACTIVATIONS], e);
 }
 
