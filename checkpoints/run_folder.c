@@ -195,9 +195,13 @@ int run_move_aside(const char *run_dir, char **moved_to, struct err *e)
         rc = err_errno(e, ERR_IO, errno, "%s: cannot be renamed to %s", from, to);
         goto done;
     }
+    rc = run_fsync_parent(from, e);
+    if (rc != 0) {
+        err_prefix(e, "%s: renamed to %s, but not yet on the disk", from, to);
+        goto done;
+    }
     *moved_to = to;
     to = NULL;
-    rc = run_fsync_parent(from, e);
 done:
     mem_free(to);
     mem_free(from);

@@ -126,16 +126,16 @@ done:
 }
 
 /* Both step-N and step-N.old are there: an earlier replacement was cut off before its end. One that verifies stays. */
-static int settle_old(const char *checkpoints, const char *final, const char *name, const char *old_name, int64_t step,
-                      bool *there, struct err *e)
+static int settle_old(const char *checkpoints, const char *final, const char *old, int64_t step, bool *there, struct err *e)
 {
-    struct err why;
-    if (run_verify_step(final, step, &why) == 0)
-        return run_drop(checkpoints, old_name, step, e);
-    if (why.code != ERR_STATE && why.code != ERR_IO)
-        return err_set(e, why.code, "%s", why.text);
-    *there = false;
-    return run_drop(checkpoints, name, step, e);
+    struct err why = {0}, old_why = {0};
+    bool good = run_verify_step(final, step, &why) == 0;
+    bool old_good = !good && run_verify_step(old, step, &old_why) == 0;
+    const struct err *unclear = why.code == ERR_INTERNAL ? &why : old_why.code == ERR_INTERNAL ? &old_why : NULL;
+    if (unclear != NULL)
+        return err_set(e, unclear->code, "%s", unclear->text);
+    *there = !old_good;
+    return run_drop(checkpoints, strrchr(old_good ? final : old, '/') + 1, step, e);
 }
 
 /* Give the finished temporary its name. A checkpoint of the same step is moved to step-N.old first: it may be the newest one that
@@ -162,7 +162,7 @@ static int place(const char *checkpoints, const char *tmp, int64_t step, struct 
         goto done;
     }
     if (there && io->lstat(old, &st) == 0)
-        TRY_DONE(settle_old(checkpoints, final, name, old_name, step, &there, e));
+        TRY_DONE(settle_old(checkpoints, final, old, step, &there, e));
     if (there && io->rename(final, old) != 0) {
         rc = err_errno(e, ERR_IO, errno, "%s: cannot be renamed to %s", final, old_name);
         goto done;
