@@ -1,8 +1,8 @@
 /* Rendered conversations against the models' own Jinja templates (tests/golden/make_chat.py): text, prompt, what carries loss, ids. */
 #include "datasets/chat.h"
+#include "tests/text/small.h"
 #include "tests/text/vocabs.h"
 #include "trainer/base/buf.h"
-#include "trainer/base/hash.h"
 #include "trainer/base/json.h"
 
 enum { MAX_MESSAGES = 8 };
@@ -12,20 +12,13 @@ static struct tokenizer *byte_tokenizer(void)
 {
     static const char *const special[] = {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>",
                                           "<|im_end|>", "<|endoftext|>", "<think>", "</think>"};
-    struct buf b = {0};
+    struct buf added = {0};
     struct err e = {0};
     struct tokenizer *t = NULL;
-    buf_puts(&b, "{\"added_tokens\":[");
     for (int i = 0; i < 9; i++)
-        buf_printf(&b, "%s{\"id\":%d,\"content\":\"%s\",\"special\":true}", i ? "," : "", 256 + i, special[i]);
-    buf_puts(&b, "],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{");
-    for (int byte = 0, other = 256; byte < 256; byte++) {
-        bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-        buf_printf(&b, "%s\"\\u%04x\":%d", byte ? "," : "", printable ? byte : other++, byte);
-    }
-    buf_puts(&b, "},\"merges\":[]}}");
-    CHECK_OK(tokenizer_from_json(b.data, b.n, "bytes", &t, &e), &e);
-    buf_free(&b);
+        buf_printf(&added, "%s{\"id\":%d,\"content\":\"%s\",\"special\":true}", i ? "," : "", 256 + i, special[i]);
+    CHECK_OK(small_open((struct small){.added = added.data}, &t, &e), &e);
+    buf_free(&added);
     return t;
 }
 
