@@ -28,7 +28,8 @@ struct run_lock; /* holds runs/<name>/lock (flock, with pid and host inside for 
 int run_lock_take(const char *run_dir, struct run_lock **out, struct err *e);
 void run_lock_drop(struct run_lock *l); /* NULL is fine */
 
-/* Write checkpoint `step` (replaces one of the same step). On return 0 it is on the disk. */
+/* Write checkpoint `step` (replaces one of the same step). On return 0 it is on the disk. Removes what killed saves left first; the
+ * caller holds the run's lock. */
 int run_save(const char *run_dir, int64_t step, const struct run_file *files, size_t n, struct err *e);
 
 struct run_found {
@@ -45,10 +46,11 @@ int run_verify(const char *checkpoint_dir, struct err *e);
 int run_manifest_parse(const char *bytes, size_t n, const char *where,
                        int (*want)(void *arg, const char *name, uint64_t size, const uint8_t hash[32], struct err *e), void *arg,
                        struct err *e);
-/* Remove temporaries left by a killed save, then old checkpoints so that the newest `keep` stay. Never removes the newest verified
- * one, nor `also_keep` (a step, -1 = none), nor anything that is not a checkpoint folder of this run; follows no links. */
+/* Remove temporaries left by a killed save, then old checkpoints so that the newest `keep` (at least 1) stay. Never removes the
+ * newest verified one, a newer one that does not verify, nor `also_keep` (a step, -1 = none), nor anything that is not a checkpoint folder of this run; follows no links. */
 int run_prune(const char *run_dir, int keep, int64_t also_keep, struct err *e);
-/* runs/<name> -> runs/<name>.old-1 (first free number); *moved_to malloc'ed. Missing is fine (NULL). */
+/* runs/<name> -> runs/<name>.old-1 (first free number); *moved_to malloc'ed. Missing is fine (NULL). Takes the run's lock meanwhile:
+ * call it without holding that lock; ERR_STATE when a process works on the run. */
 int run_move_aside(const char *run_dir, char **moved_to, struct err *e);
 
 #endif

@@ -125,6 +125,22 @@ int run_entries_list(const char *dir, struct run_entries *out, struct err *e)
     return 0;
 }
 
+int run_remove_temporaries(const char *checkpoints, const struct run_entries *l, struct err *e)
+{
+    for (size_t i = 0; i < l->n_names; i++) {
+        struct stat st;
+        if (run_name_parse(l->names[i], NULL) != RUN_NAME_TEMPORARY)
+            continue;
+        char *path = run_text("%s/%s", checkpoints, l->names[i]);
+        if (path == NULL)
+            return mem_fail(e, "a path", strlen(checkpoints));
+        int rc = io->lstat(path, &st) == 0 && S_ISDIR(st.st_mode) ? io_remove_tree(path, e) : 0;
+        mem_free(path);
+        TRY(rc);
+    }
+    return 0;
+}
+
 int run_fsync_parent(const char *path, struct err *e)
 {
     size_t n = strlen(path);
@@ -171,6 +187,7 @@ int run_move_aside(const char *run_dir, char **moved_to, struct err *e)
     while (n > 1 && run_dir[n - 1] == '/')
         n--;
     struct stat st;
+    struct run_lock *lock = NULL;
     char *from = run_text("%.*s", n, run_dir);
     if (from == NULL)
         return mem_fail(e, "a path", (size_t)n);
@@ -181,6 +198,8 @@ int run_move_aside(const char *run_dir, char **moved_to, struct err *e)
             rc = err_errno(e, ERR_IO, errno, "%s: cannot be examined", from);
         goto done;
     }
+    /* A process that still works on the run would go on writing under the name that the new run is about to take. */
+    TRY_DONE(run_lock_take(from, &lock, e));
     for (int i = 1; i < 1000000; i++) {
         mem_free(to);
         to = run_text("%s.old-%d", from, i);
@@ -203,6 +222,7 @@ int run_move_aside(const char *run_dir, char **moved_to, struct err *e)
     *moved_to = to;
     to = NULL;
 done:
+    run_lock_drop(lock);
     mem_free(to);
     mem_free(from);
     return rc;

@@ -44,6 +44,8 @@ struct run_entries {
 int run_entries_list(const char *dir, struct run_entries *out, struct err *e);
 void run_entries_free(struct run_entries *l);
 
+/* Remove the temporaries in the list. Nobody else can be at work on one: a run has one process. */
+int run_remove_temporaries(const char *checkpoints, const struct run_entries *l, struct err *e);
 /* Take a checkpoint folder away: a temporary name first (on the disk before anything below it goes), so that no half folder ever
  * has a checkpoint's name. */
 int run_drop(const char *checkpoints, const char *name, int64_t step, struct err *e);

@@ -6,22 +6,6 @@
 #include "trainer/base/io.h"
 #include "trainer/base/mem.h"
 
-static int remove_temporaries(const char *checkpoints, const struct run_entries *l, struct err *e)
-{
-    for (size_t i = 0; i < l->n_names; i++) {
-        struct stat st;
-        if (run_name_parse(l->names[i], NULL) != RUN_NAME_TEMPORARY)
-            continue;
-        char *path = run_text("%s/%s", checkpoints, l->names[i]);
-        if (path == NULL)
-            return mem_fail(e, "a path", strlen(checkpoints));
-        int rc = io->lstat(path, &st) == 0 && S_ISDIR(st.st_mode) ? io_remove_tree(path, e) : 0;
-        mem_free(path);
-        TRY(rc);
-    }
-    return 0;
-}
-
 /* Is it one of ours: a real folder with a manifest in it? */
 static int is_ours(const char *checkpoints, const struct run_entry *c, bool *out, struct err *e)
 {
@@ -113,7 +97,7 @@ int run_prune(const char *run_dir, int keep, int64_t also_keep, struct err *e)
         goto done;
     }
     TRY_DONE(run_entries_list(checkpoints, &l, e));
-    TRY_DONE(remove_temporaries(checkpoints, &l, e));
+    TRY_DONE(run_remove_temporaries(checkpoints, &l, e));
     TRY_DONE(remove_old(checkpoints, &l, keep < 1 ? 1 : keep, also_keep, e));
 done:
     run_entries_free(&l);

@@ -199,6 +199,7 @@ static int check_names(const struct run_file *files, size_t n, struct err *e)
 static int save(const char *run_dir, int64_t step, const struct run_file *files, size_t n, struct err *e)
 {
     int rc = 0;
+    struct run_entries l = {0};
     char *checkpoints = run_text("%s/checkpoints", run_dir);
     char *tmp = run_text("%s/checkpoints/.tmp-step-%08" PRId64 "-%ld", run_dir, step, (long)getpid());
     if (checkpoints == NULL || tmp == NULL) {
@@ -209,7 +210,9 @@ static int save(const char *run_dir, int64_t step, const struct run_file *files,
     TRY_DONE(io_mkdirs(checkpoints, e));
     TRY_DONE(run_fsync_parent(run_dir, e));
     TRY_DONE(io_fsync_dir(run_dir, e));
-    TRY_DONE(io_remove_tree(tmp, e)); /* of a killed process that had the same id */
+    /* What killed saves left takes the room that this one may need; one may even have our process id. */
+    TRY_DONE(run_entries_list(checkpoints, &l, e));
+    TRY_DONE(run_remove_temporaries(checkpoints, &l, e));
     if (io->mkdir(tmp, 0755) != 0) {
         rc = err_errno(e, ERR_IO, errno, "%s: cannot be created", tmp);
         goto done;
@@ -220,6 +223,7 @@ static int save(const char *run_dir, int64_t step, const struct run_file *files,
     if (rc != 0)
         io_remove_tree(tmp, NULL);
 done:
+    run_entries_free(&l);
     mem_free(tmp);
     mem_free(checkpoints);
     return rc;

@@ -103,13 +103,15 @@ int main(void)
     CHECK_OK(run_prune(run, 1, -1, &e), &e);
     CHECK_INT(take_elsewhere(run, text), ERR_STATE);
 
-    /* The run is moved aside under its lock; the new one of the same name is free. */
+    /* A run that is worked on is not moved aside; a free one is, and the new one of the same name is free. */
     char *moved = NULL;
+    CHECK(run_move_aside(run, &moved, &e) != 0);
+    CHECK_INT(e.code, ERR_STATE);
+    CHECK(moved == NULL);
+    run_lock_drop(l);
     CHECK_OK(run_move_aside(run, &moved, &e), &e);
     CHECK_OK(run_lock_take(run, &second, &e), &e);
-    CHECK_INT(take_elsewhere(moved, text), ERR_STATE);
-    run_lock_drop(l);
-    CHECK_INT(take_elsewhere(moved, text), 0);
+    CHECK_INT(take_elsewhere(moved != NULL ? moved : "", text), 0);
     CHECK_INT(take_elsewhere(run, text), ERR_STATE);
     run_lock_drop(second);
     CHECK_INT(take_elsewhere(run, text), 0);

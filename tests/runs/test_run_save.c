@@ -104,8 +104,8 @@ static void test_refusals(const char *run)
     CHECK_INT(e.code, ERR_IO);
 }
 
-/* A leftover of a killed process that had our process id does not stand in the way. */
-static void test_same_pid(const char *run)
+/* Leftovers of killed processes go, also of one that had our process id. */
+static void test_leftovers(const char *run)
 {
     struct err e = {0};
     int salt;
@@ -113,6 +113,7 @@ static void test_same_pid(const char *run)
     snprintf(tmp, sizeof tmp, "%s/checkpoints/.tmp-step-00000008-%ld", run, (long)getpid());
     CHECK_OK(io_mkdirs(tmp, &e), &e);
     runs_write(runs_path("%s/weights.bin", tmp), "old", 3);
+    CHECK_OK(io_mkdirs(runs_path("%s/checkpoints/.tmp-step-00000003-99999999", run), &e), &e);
     CHECK_OK(runs_save(run, 8, 1, &e), &e);
     CHECK_INT(runs_load(run, &salt, NULL), 8);
     CHECK_INT(runs_count_temporaries(run), 0);
@@ -168,7 +169,7 @@ static void test_move_aside(const char *run)
 int main(void)
 {
     static void (*const tests[])(const char *) = {test_save_and_find, test_replace, test_refusals,
-                                                  test_same_pid,      test_large,   test_move_aside};
+                                                  test_leftovers,     test_large,   test_move_aside};
     char *base = runs_folder(), run[1100];
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         snprintf(run, sizeof run, "%s/run-%zu", base, i);
