@@ -44,7 +44,8 @@ int chat_from_name(const char *name, enum chat_template *out, struct err *e)
     }
     const char *nearest = nearest_word(name, names, N_TEMPLATES);
     if (nearest != NULL)
-        return err_set(e, ERR_CONFIG, "template: '%s', expected %s. Did you mean '%s'?", name, all_names(0, text, sizeof text), nearest);
+        return err_set(e, ERR_CONFIG, "template: '%s', expected %s. Did you mean '%s'?", name, all_names(0, text, sizeof text),
+                       nearest);
     return err_set(e, ERR_CONFIG, "template: '%s', expected %s", name, all_names(0, text, sizeof text));
 }
 
@@ -57,10 +58,12 @@ static const struct {
     {"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788", CHAT_SMOLLM2}, /* SmolLM2-Instruct */
     {"55b2f4a26ac9ee719330a61a0c39d9e538b0e9322212f048326318cff4f8674a", CHAT_QWEN25},  /* Qwen2.5-Instruct */
     {"87a2728cb8dc9fe424d624542f6060ec05a1d285ebbec578bb078900e33396b5", CHAT_QWEN3},   /* Qwen3 */
-    {"a55ee1b1660128b7098723e0abcd92caa0788061051c62d51cbe87d9cf1974d8", CHAT_QWEN3},   /* Qwen3, the revision that allows content to be absent */
+    {"a55ee1b1660128b7098723e0abcd92caa0788061051c62d51cbe87d9cf1974d8",
+     CHAT_QWEN3}, /* Qwen3, the revision that allows content to be absent */
     {"ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122", CHAT_LLAMA3},  /* Meta-Llama-3-Instruct */
     {"93c0e9aa3629bbd77e68dbc0f5621f6e6b23aa8d74b932595cdb8d64684526d7", CHAT_LLAMA31}, /* Llama-3.1-Instruct */
-    {"d82792f95932f1c9cef5c4bd992f171225e3bf8c7b609b4557c9e1ec96be819f", CHAT_LLAMA31}, /* Llama-3.2-Instruct: today's date instead */
+    {"d82792f95932f1c9cef5c4bd992f171225e3bf8c7b609b4557c9e1ec96be819f",
+     CHAT_LLAMA31}, /* Llama-3.2-Instruct: today's date instead */
 };
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
@@ -90,6 +93,8 @@ int chat_from_jinja(const char *jinja, size_t n, enum chat_template *out, struct
             *out = known[i].template;
             return 0;
         }
-    return err_set(e, ERR_MODEL, "chat template: the model's own has the hash %s, expected one that lorat knows. If the model was tuned "
-                   "with one of the built-in templates, name it in data.template: %s", hex, all_names(1, text, sizeof text));
+    return err_set(e, ERR_MODEL,
+                   "chat template: the model's own has the hash %s, expected one that lorat knows. If the model was tuned "
+                   "with one of the built-in templates, name it in data.template: %s",
+                   hex, all_names(1, text, sizeof text));
 }

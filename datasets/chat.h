@@ -10,14 +10,16 @@
 #include "trainer/base/err.h"
 
 /* X(enum, name in job files, what it adds by itself) */
-#define CHAT_TEMPLATES(X)                                                                                       \
-    X(CHAT_NONE, "none", "nothing: there is no chat template")                                                  \
-    X(CHAT_CHATML, "chatml", "nothing")                                                                         \
-    X(CHAT_SMOLLM2, "smollm2", "SmolLM2's default system turn when the conversation has none")                  \
-    X(CHAT_QWEN25, "qwen2.5", "Qwen2.5's default system turn when the conversation has none")                   \
-    X(CHAT_QWEN3, "qwen3", "an empty think block before the answer that is trained or asked for without one")   \
-    X(CHAT_LLAMA3, "llama3", "the begin-of-text token")                                                          \
-    X(CHAT_LLAMA31, "llama3.1", "the begin-of-text token and a system turn with \"Cutting Knowledge Date: December 2023\" and \"Today Date: 26 Jul 2024\"")
+#define CHAT_TEMPLATES(X)                                                                                                        \
+    X(CHAT_NONE, "none", "nothing: there is no chat template")                                                                   \
+    X(CHAT_CHATML, "chatml", "nothing")                                                                                          \
+    X(CHAT_SMOLLM2, "smollm2", "SmolLM2's default system turn when the conversation has none")                                   \
+    X(CHAT_QWEN25, "qwen2.5", "Qwen2.5's default system turn when the conversation has none")                                    \
+    X(CHAT_QWEN3, "qwen3", "an empty think block before the answer that is trained or asked for without one")                    \
+    X(CHAT_LLAMA3, "llama3", "the begin-of-text token")                                                                          \
+    X(CHAT_LLAMA31, "llama3.1",                                                                                                  \
+      "the begin-of-text token and a system turn with \"Cutting Knowledge Date: December 2023\" and \"Today Date: 26 Jul "       \
+      "2024\"")
 enum chat_template {
 #define X(id, name, adds) id,
     CHAT_TEMPLATES(X)
@@ -37,8 +39,8 @@ struct chat_message {
 };
 /* Tokens of a conversation, and weights[i] in {0, 1}: 1 on what an assistant turn says and on its end token
  * (ChatML: <|im_end|>, not the newline after it; Llama 3: <|eot_id|>). What the template injects weighs 0. Content never becomes
- * special tokens, except an assistant's own <think> block with Qwen3, whose tags are part of that template. The text is that of the
- * model's own Jinja template; what an assistant says is tokenized apart from the opening of its turn, so that the tokens of a
+ * special tokens, except an assistant's own <think> block with Qwen3, whose tags are part of that template. The text is that of
+ * the model's own Jinja template; what an assistant says is tokenized apart from the opening of its turn, so that the tokens of a
  * prompt begin those of the conversation that continues it. Appended to both lists, which stay the same length (also on failure:
  * then nothing is appended). prompt: after the messages, the opening of an assistant turn (generation).
  * Refused: no messages, other roles (by number of the message, from 1), a tokenizer without the template's special tokens,

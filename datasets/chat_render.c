@@ -40,13 +40,17 @@ static int put3(struct render *r, const char *before, struct span text, const ch
     return rc ? rc : weigh(r, weight);
 }
 
-static int put(struct render *r, const char *before, struct span text, int32_t weight) { return put3(r, before, text, "", weight); }
+static int put(struct render *r, const char *before, struct span text, int32_t weight)
+{
+    return put3(r, before, text, "", weight);
+}
 
 static int put_token(struct render *r, const char *text, int32_t weight)
 {
     int32_t id = tokenizer_find(r->t, text);
     if (id < 0)
-        return err_set(r->e, ERR_MODEL, "chat template %s: the tokenizer has no token %s, expected one. Choose a template that fits the model",
+        return err_set(r->e, ERR_MODEL,
+                       "chat template %s: the tokenizer has no token %s, expected one. Choose a template that fits the model",
                        chat_name(r->template), text);
     TRY(ids_add(r->tokens, id, r->e));
     return weigh(r, weight);
@@ -54,7 +58,10 @@ static int put_token(struct render *r, const char *text, int32_t weight)
 
 static bool is_role(const struct chat_message *m, const char *role) { return strcmp(m->role, role) == 0; }
 
-static struct span content(const struct chat_message *m) { return (struct span){m->content ? m->content : "", m->content ? m->n : 0}; }
+static struct span content(const struct chat_message *m)
+{
+    return (struct span){m->content ? m->content : "", m->content ? m->n : 0};
+}
 
 /* ---- ChatML: SmolLM2, Qwen2.5, Qwen3 and others ---- */
 
@@ -161,7 +168,7 @@ static size_t last_question(const struct chat_message *m, size_t n)
 
 static int render_chatml(struct render *r, const struct chat_message *m, size_t n, bool prompt)
 {
-    const char *added = r->template == CHAT_SMOLLM2 ? "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    const char *added = r->template == CHAT_SMOLLM2  ? "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
                         : r->template == CHAT_QWEN25 ? "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
                                                      : NULL;
     if (added != NULL && !is_role(&m[0], "system"))
@@ -188,7 +195,7 @@ static size_t space_at(const char *s, size_t n)
         return 1;
     if (c == 0xc2 && (d == 0x85 || d == 0xa0))
         return 2;
-    bool wide = (c == 0xe1 && d == 0x9a && f == 0x80) ||                                      /* U+1680 */
+    bool wide = (c == 0xe1 && d == 0x9a && f == 0x80) ||                                                         /* U+1680 */
                 (c == 0xe2 && d == 0x80 && ((f >= 0x80 && f <= 0x8a) || f == 0xa8 || f == 0xa9 || f == 0xaf)) || /* U+2000.. */
                 (c == 0xe2 && d == 0x81 && f == 0x9f) || (c == 0xe3 && d == 0x80 && f == 0x80); /* U+205F, U+3000 */
     return wide ? 3 : 0;
@@ -255,13 +262,16 @@ static int render_llama3(struct render *r, const struct chat_message *m, size_t 
 static int render(struct render *r, const struct chat_message *m, size_t n, bool prompt)
 {
     if (r->template == CHAT_NONE)
-        return err_set(r->e, ERR_CONFIG, "chat: there is no chat template, expected one for a conversation. Name one in data.template");
+        return err_set(r->e, ERR_CONFIG,
+                       "chat: there is no chat template, expected one for a conversation. Name one in data.template");
     if (n == 0)
         return err_set(r->e, ERR_DATA, "chat: the conversation has no messages, expected at least one");
     for (size_t i = 0; i < n; i++)
         if (m[i].role == NULL || !(is_role(&m[i], "system") || is_role(&m[i], "user") || is_role(&m[i], "assistant")))
-            return err_set(r->e, ERR_DATA, "chat: message %zu has the role '%.40s', expected system, user or assistant. Other roles, such as "
-                           "those of tools, are not supported", i + 1, m[i].role ? m[i].role : "");
+            return err_set(r->e, ERR_DATA,
+                           "chat: message %zu has the role '%.40s', expected system, user or assistant. Other roles, such as "
+                           "those of tools, are not supported",
+                           i + 1, m[i].role ? m[i].role : "");
     if (r->template == CHAT_LLAMA3 || r->template == CHAT_LLAMA31)
         return render_llama3(r, m, n, prompt);
     return render_chatml(r, m, n, prompt);

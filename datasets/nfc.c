@@ -76,7 +76,8 @@ static size_t decompose(const char *text, size_t n, int32_t *out, size_t room)
         if (used <= 0)
             break;
         i += (size_t)used;
-        ssize_t made = utf8proc_decompose_char(c, out + count, (ssize_t)(room - count), UTF8PROC_STABLE | UTF8PROC_COMPOSE, &last);
+        ssize_t made =
+            utf8proc_decompose_char(c, out + count, (ssize_t)(room - count), UTF8PROC_STABLE | UTF8PROC_COMPOSE, &last);
         if (made <= 0) { /* cannot happen: a character never decomposes into more than `room` allows */
             out[count] = c;
             made = 1;

@@ -18,7 +18,7 @@ struct pretokenizer_scratch {
 
 /* White space as Unicode's White_Space property, which is what the Rust and Oniguruma engines behind tokenizer.json mean by \s.
  * PCRE2's own \s would add U+180E. */
-#define SPACE "\\t-\\r\\x{85}\\p{Z}"
+#define SPACE    "\\t-\\r\\x{85}\\p{Z}"
 #define SUFFIXES "'s|'t|'re|'ve|'m|'ll|'d"
 /* Patterns for matching at the start of a piece. Those of tokenizer.json, with three changes that do not change the result:
  * classes for \s and \S, digits taken singly inside the pattern (a digit ends a run of white space like the end of the text
@@ -27,8 +27,8 @@ static const char *const patterns[PRETOKENIZER_COUNT] = {
     [PRETOKENIZER_GPT2] = SUFFIXES "| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+",
     [PRETOKENIZER_DIGITS_GPT2] = SUFFIXES "| ?\\p{L}+|\\p{N}| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "\\p{N}])"
                                           "|[" SPACE "]+",
-#define TIKTOKEN(digits)                                                                                         \
-    "(?i:" SUFFIXES ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*"            \
+#define TIKTOKEN(digits)                                                                                                         \
+    "(?i:" SUFFIXES ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*"                            \
     "|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
     [PRETOKENIZER_QWEN2] = TIKTOKEN("\\p{N}"),
     [PRETOKENIZER_LLAMA3] = TIKTOKEN("\\p{N}{1,3}"),
@@ -71,7 +71,8 @@ int pretokenizer_open(enum pretokenizer_kind k, struct pretokenizer **out, struc
     }
     int code;
     size_t at;
-    p->code = pcre2_compile((PCRE2_SPTR)patterns[k], PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &at, context);
+    p->code = pcre2_compile((PCRE2_SPTR)patterns[k], PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &at,
+                            context);
     pcre2_compile_context_free(context);
     if (p->code == NULL) {
         pretokenizer_close(p);
@@ -131,8 +132,10 @@ int pretokenizer_next(const struct pretokenizer *p, struct pretokenizer_scratch 
     if (rc == PCRE2_ERROR_NOMEMORY)
         return mem_fail(e, "matching", 20 << 20);
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-        return err_set(e, ERR_DATA, "text: cutting it into words takes too much effort at byte %zu of %zu. Shorten the run of "
-                       "characters there", at, n);
+        return err_set(e, ERR_DATA,
+                       "text: cutting it into words takes too much effort at byte %zu of %zu. Shorten the run of "
+                       "characters there",
+                       at, n);
     size_t end = rc < 0 ? at : pcre2_get_ovector_pointer(s->match)[1];
     if (end <= at) { /* no pattern leaves a character out; if one did, it would be a piece of its own */
         end = at + 1;

@@ -7,14 +7,14 @@
 #include "trainer/base/err.h"
 
 /* X(enum, canonical name, as tokenizer.json writes the pattern of a Split; NULL when it is not written as one) */
-#define PRETOKENIZERS(X)                                                                                             \
-    X(PRETOKENIZER_GPT2, "gpt-2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+") \
-    X(PRETOKENIZER_DIGITS_GPT2, "smollm", NULL)                                                                      \
-    X(PRETOKENIZER_QWEN2, "qwen2",                                                                                   \
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"              \
-      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")                                                                             \
-    X(PRETOKENIZER_LLAMA3, "llama3",                                                                                 \
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"         \
+#define PRETOKENIZERS(X)                                                                                                         \
+    X(PRETOKENIZER_GPT2, "gpt-2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+")          \
+    X(PRETOKENIZER_DIGITS_GPT2, "smollm", NULL)                                                                                  \
+    X(PRETOKENIZER_QWEN2, "qwen2",                                                                                               \
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"                         \
+      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")                                                                                         \
+    X(PRETOKENIZER_LLAMA3, "llama3",                                                                                             \
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"                    \
       "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
 enum pretokenizer_kind {
 #define X(id, name, pattern) id,

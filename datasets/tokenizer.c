@@ -269,8 +269,8 @@ int tokenizer_index(struct tokenizer *t, size_t n_merges, const char *where, str
     return slots_new(n_merges, &t->pair_slots, &t->pair_mask, e);
 }
 
-int tokenizer_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right, const char *where,
-                        struct err *e)
+int tokenizer_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right,
+                        const char *where, struct err *e)
 {
     char q1[96], q2[96];
     if (t->n_merges == t->room_merges)
@@ -286,14 +286,15 @@ int tokenizer_add_merge(struct tokenizer *t, const char *left, size_t n_left, co
         m.result = tokenizer_lookup(t, both, (size_t)(nl + nr));
     }
     if (m.left < 0 || m.right < 0 || m.result < 0)
-        return err_set(e, ERR_MODEL, "%s: merge %zu joins %s and %s, expected both of them and the result among the tokens", where,
-                       t->n_merges, tokenizer_quote(left, n_left, q1), tokenizer_quote(right, n_right, q2));
+        return err_set(e, ERR_MODEL, "%s: merge %zu joins %s and %s, expected both of them and the result among the tokens",
+                       where, t->n_merges, tokenizer_quote(left, n_left, q1), tokenizer_quote(right, n_right, q2));
     uint32_t i = hash_pair(m.left, m.right) & t->pair_mask;
     for (; t->pair_slots[i]; i = (i + 1) & t->pair_mask) {
         const struct merge *other = &t->merges[t->pair_slots[i] - 1];
         if (other->left == m.left && other->right == m.right)
             return err_set(e, ERR_MODEL, "%s: merges %u and %zu both join %s and %s, expected each pair once", where,
-                           t->pair_slots[i] - 1, t->n_merges, tokenizer_quote(left, n_left, q1), tokenizer_quote(right, n_right, q2));
+                           t->pair_slots[i] - 1, t->n_merges, tokenizer_quote(left, n_left, q1),
+                           tokenizer_quote(right, n_right, q2));
     }
     t->merges[t->n_merges++] = m;
     t->pair_slots[i] = (uint32_t)t->n_merges;
@@ -346,7 +347,8 @@ static int identity(struct tokenizer *t, struct err *e)
     return 0;
 }
 
-int tokenizer_finish(struct tokenizer *t, enum pretokenizer_kind pre, bool nfc, bool ignore_merges, const char *where, struct err *e)
+int tokenizer_finish(struct tokenizer *t, enum pretokenizer_kind pre, bool nfc, bool ignore_merges, const char *where,
+                     struct err *e)
 {
     t->pre = pre;
     t->nfc = nfc;
@@ -398,7 +400,10 @@ int32_t tokenizer_match_added(const struct tokenizer *t, const struct added *a, 
     return best;
 }
 
-static bool present(const struct tokenizer *t, int32_t id) { return id >= 0 && id < t->size && t->tokens[id].kind != TOKEN_ABSENT; }
+static bool present(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size && t->tokens[id].kind != TOKEN_ABSENT;
+}
 
 const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *n_out)
 {

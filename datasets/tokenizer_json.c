@@ -65,9 +65,11 @@ static int read_split(const struct reader *r, const struct json *j, enum pretoke
 {
     char quoted[96];
     size_t n = 0;
-    const char *pattern = json_string(json_get(json_get(j, "pattern"), "Regex"), &n), *behavior = json_string(json_get(j, "behavior"), NULL);
+    const char *pattern = json_string(json_get(json_get(j, "pattern"), "Regex"), &n),
+               *behavior = json_string(json_get(j, "behavior"), NULL);
     if (pattern == NULL)
-        return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer Split has no pattern.Regex, expected a regular expression", r->where);
+        return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer Split has no pattern.Regex, expected a regular expression",
+                       r->where);
     if (behavior == NULL || strcmp(behavior, "Isolated") != 0)
         return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer Split has the behavior %s, expected 'Isolated'", r->where,
                        behavior ? tokenizer_quote(behavior, strlen(behavior), quoted) : "none");
@@ -79,8 +81,10 @@ static int read_split(const struct reader *r, const struct json *j, enum pretoke
             return 0;
         }
     }
-    return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer splits by %s, expected the pattern of GPT-2, Qwen2 or Llama 3. Models with "
-                   "other patterns are not supported", r->where, tokenizer_quote(pattern, n, quoted));
+    return err_set(r->e, ERR_MODEL,
+                   "%s: the pre-tokenizer splits by %s, expected the pattern of GPT-2, Qwen2 or Llama 3. Models with "
+                   "other patterns are not supported",
+                   r->where, tokenizer_quote(pattern, n, quoted));
 }
 
 static int read_byte_level(const struct reader *r, const struct json *j, bool *use_regex)
@@ -104,11 +108,13 @@ static int read_pretokenizer(const struct reader *r, const struct json *j, enum 
         const struct json *part = sequence ? json_at(list, i) : j;
         const char *type = type_of(part);
         if (bytes || n > 2)
-            return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer has %zu parts, expected Split or Digits and then ByteLevel", r->where, n);
+            return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer has %zu parts, expected Split or Digits and then ByteLevel",
+                           r->where, n);
         if (strcmp(type, "Digits") == 0) {
             TRY(flag(r, part, "the pre-tokenizer Digits", "individual_digits", false, &digits));
             if (!digits)
-                return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer Digits has individual_digits = false, expected true", r->where);
+                return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer Digits has individual_digits = false, expected true",
+                               r->where);
         } else if (strcmp(type, "Split") == 0) {
             TRY(read_split(r, part, out));
             split = true;
@@ -116,20 +122,23 @@ static int read_pretokenizer(const struct reader *r, const struct json *j, enum 
             TRY(read_byte_level(r, part, &regex));
             bytes = true;
         } else {
-            return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer is %s, expected ByteLevel, alone or after Split or Digits", r->where,
-                           *type ? tokenizer_quote(type, strlen(type), quoted) : "missing");
+            return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer is %s, expected ByteLevel, alone or after Split or Digits",
+                           r->where, *type ? tokenizer_quote(type, strlen(type), quoted) : "missing");
         }
     }
     if (!bytes || split == regex)
-        return err_set(r->e, ERR_MODEL, "%s: the pre-tokenizer is %s, expected ByteLevel after Split with use_regex = false, or without "
-                       "Split with use_regex = true", r->where, bytes ? "ByteLevel with another use_regex" : "without ByteLevel");
+        return err_set(r->e, ERR_MODEL,
+                       "%s: the pre-tokenizer is %s, expected ByteLevel after Split with use_regex = false, or without "
+                       "Split with use_regex = true",
+                       r->where, bytes ? "ByteLevel with another use_regex" : "without ByteLevel");
     if (!split)
         *out = digits ? PRETOKENIZER_DIGITS_GPT2 : PRETOKENIZER_GPT2;
     return 0;
 }
 
 /* lorat never adds what a post-processor would add, and decodes bytes: both parts only have to be of a kind that agrees. */
-static int check_kind(const struct reader *r, const struct json *j, const char *part, const char *key, const char *const *known, int depth)
+static int check_kind(const struct reader *r, const struct json *j, const char *part, const char *key, const char *const *known,
+                      int depth)
 {
     char quoted[96];
     if (is_null(j))
@@ -144,8 +153,8 @@ static int check_kind(const struct reader *r, const struct json *j, const char *
     for (int i = 0; known[i] != NULL; i++)
         if (strcmp(known[i], type) == 0)
             return 0;
-    return err_set(r->e, ERR_MODEL, "%s: the %s is %s, expected %s%s%s", r->where, part, tokenizer_quote(type, strlen(type), quoted),
-                   known[0], known[1] ? " or " : "", known[1] ? known[1] : "");
+    return err_set(r->e, ERR_MODEL, "%s: the %s is %s, expected %s%s%s", r->where, part,
+                   tokenizer_quote(type, strlen(type), quoted), known[0], known[1] ? " or " : "", known[1] ? known[1] : "");
 }
 
 /* ---- the vocabulary ---- */
@@ -166,7 +175,8 @@ static int check_model(const struct reader *r, const struct json *m, bool *ignor
     double dropout = 0;
     const struct json *j = json_get(m, "dropout");
     if (!is_null(j) && (!json_f64(j, &dropout) || dropout != 0))
-        return err_set(r->e, ERR_MODEL, "%s: model.dropout is set, expected null: tokens would differ from call to call", r->where);
+        return err_set(r->e, ERR_MODEL, "%s: model.dropout is set, expected null: tokens would differ from call to call",
+                       r->where);
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
         j = json_get(m, affixes[i]);
@@ -194,7 +204,8 @@ static int read_added(const struct reader *r, const struct json *list, bool nfc)
         bool special, normalized;
         char part[128], quoted[96];
         if (text == NULL || !json_i64(json_get(j, "id"), &id))
-            return err_set(r->e, ERR_MODEL, "%s: added_tokens[%zu] lacks a content or an id, expected a text and a whole number", r->where, i);
+            return err_set(r->e, ERR_MODEL, "%s: added_tokens[%zu] lacks a content or an id, expected a text and a whole number",
+                           r->where, i);
         snprintf(part, sizeof part, "the added token %s", tokenizer_quote(text, n, quoted));
         for (int k = 0; k < 3; k++)
             TRY(refuse_flag(r, j, part, refused[k], "lorat matches added tokens exactly"));
@@ -213,14 +224,14 @@ static int read_vocab(const struct reader *r, const struct json *vocab)
         int64_t id;
         char q1[96], q2[96];
         if (!json_i64(json_value(it), &id))
-            return err_set(r->e, ERR_MODEL, "%s: the id of token %s is %s, expected a whole number", r->where, tokenizer_quote(text, n, q1),
-                           json_kind_name(json_kind(json_value(it))));
+            return err_set(r->e, ERR_MODEL, "%s: the id of token %s is %s, expected a whole number", r->where,
+                           tokenizer_quote(text, n, q1), json_kind_name(json_kind(json_value(it))));
         const struct token *k = id >= 0 && (uint64_t)id < r->t->room ? &r->t->tokens[id] : NULL;
         if (k != NULL && k->kind >= TOKEN_ADDED) { /* files may list added tokens here too */
             if (k->n == n && memcmp(r->t->bytes + k->at, text, n) == 0)
                 continue;
-            return err_set(r->e, ERR_MODEL, "%s: the id %lld is the token %s and the added token %s, expected one of them", r->where,
-                           (long long)id, tokenizer_quote(text, n, q1), tokenizer_quote(r->t->bytes + k->at, k->n, q2));
+            return err_set(r->e, ERR_MODEL, "%s: the id %lld is the token %s and the added token %s, expected one of them",
+                           r->where, (long long)id, tokenizer_quote(text, n, q1), tokenizer_quote(r->t->bytes + k->at, k->n, q2));
         }
         TRY(tokenizer_add(r->t, id, text, n, TOKEN_NORMAL, false, r->where, r->e));
     }
@@ -235,7 +246,8 @@ static int read_merges(const struct reader *r, const struct json *merges)
         const char *text = json_string(j, &n), *right;
         if (text != NULL) {
             TRY(tokenizer_add_merge_text(r->t, text, n, r->where, r->e));
-        } else if (json_length(j) == 2 && (text = json_string(json_at(j, 0), &n)) != NULL && (right = json_string(json_at(j, 1), &m)) != NULL) {
+        } else if (json_length(j) == 2 && (text = json_string(json_at(j, 0), &n)) != NULL &&
+                   (right = json_string(json_at(j, 1), &m)) != NULL) {
             TRY(tokenizer_add_merge(r->t, text, n, right, m, r->where, r->e));
         } else {
             return err_set(r->e, ERR_MODEL, "%s: merge %zu is %s, expected \"left right\" or a list of two texts", r->where, i,
@@ -307,7 +319,8 @@ static void put_pretokenizer(const struct tokenizer *t, struct buf *out)
     if (t->pre == PRETOKENIZER_GPT2) {
         buf_printf(out, "%strue}", bytes);
     } else if (t->pre == PRETOKENIZER_DIGITS_GPT2) {
-        buf_printf(out, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},%strue}]}", bytes);
+        buf_printf(out, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},%strue}]}",
+                   bytes);
     } else {
         const char *pattern = pretokenizer_pattern(t->pre);
         buf_puts(out, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":");
@@ -318,7 +331,8 @@ static void put_pretokenizer(const struct tokenizer *t, struct buf *out)
 
 int tokenizer_write_json(const struct tokenizer *t, struct buf *out, struct err *e)
 {
-    static const char byte_level[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}";
+    static const char byte_level[] =
+        "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}";
     struct buf text = {0};
     buf_puts(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[");
     const char *comma = "\n";
@@ -335,7 +349,8 @@ int tokenizer_write_json(const struct tokenizer *t, struct buf *out, struct err 
     buf_printf(out, "],\n\"normalizer\":%s,\n\"pre_tokenizer\":", t->nfc ? "{\"type\":\"NFC\"}" : "null");
     put_pretokenizer(t, out);
     buf_printf(out, ",\n\"post_processor\":%s,\n\"decoder\":%s,\n", byte_level, byte_level);
-    buf_printf(out, "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
+    buf_printf(out,
+               "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
                "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,\"vocab\":{",
                t->ignore_merges ? "true" : "false");
     comma = "\n";

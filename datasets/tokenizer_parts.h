@@ -25,7 +25,7 @@ enum token_kind {
     TOKEN_CONTROL, /* the same, and marks structure rather than content */
 };
 struct token {
-    size_t at;       /* in `bytes` */
+    size_t at; /* in `bytes` */
     uint32_t n;
     uint8_t kind;    /* enum token_kind */
     bool normalized; /* added tokens: matched after normalization */
@@ -47,8 +47,8 @@ struct tokenizer {
     size_t n_merges, room_merges;
     uint32_t *text_slots, *pair_slots; /* open addressing: id + 1 by bytes, rank + 1 by pair; 0 = empty */
     uint32_t text_mask, pair_mask;
-    int32_t byte_id[256];              /* -1: the vocabulary has no token for this byte */
-    struct added added[2];             /* [0] matched in the text as given, [1] in the normalized text */
+    int32_t byte_id[256];  /* -1: the vocabulary has no token for this byte */
+    struct added added[2]; /* [0] matched in the text as given, [1] in the normalized text */
     enum pretokenizer_kind pre;
     struct pretokenizer *split;
     bool nfc, ignore_merges;
@@ -63,11 +63,12 @@ int tokenizer_add(struct tokenizer *t, int64_t id, const char *text, size_t n, e
 /* Once all tokens are there: the table of texts, the added tokens in order, room for the merges. */
 int tokenizer_index(struct tokenizer *t, size_t n_merges, const char *where, struct err *e);
 /* The next merge in rank order; both sides in the byte alphabet. The second form takes "left right". */
-int tokenizer_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right, const char *where,
-                        struct err *e);
+int tokenizer_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right,
+                        const char *where, struct err *e);
 int tokenizer_add_merge_text(struct tokenizer *t, const char *text, size_t n, const char *where, struct err *e);
 /* Pre-tokenizer and identity. */
-int tokenizer_finish(struct tokenizer *t, enum pretokenizer_kind pre, bool nfc, bool ignore_merges, const char *where, struct err *e);
+int tokenizer_finish(struct tokenizer *t, enum pretokenizer_kind pre, bool nfc, bool ignore_merges, const char *where,
+                     struct err *e);
 
 /* The id of an ordinary token with these bytes; -1. */
 int32_t tokenizer_lookup(const struct tokenizer *t, const char *bytes, size_t n);

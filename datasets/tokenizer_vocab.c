@@ -12,16 +12,11 @@ static const struct {
     enum pretokenizer_kind kind;
     bool nfc, ignore_merges;
 } known[] = {
-    {"gpt-2", PRETOKENIZER_GPT2, false, false},
-    {"phi-2", PRETOKENIZER_GPT2, false, false},
-    {"smollm", PRETOKENIZER_DIGITS_GPT2, false, false},
-    {"starcoder", PRETOKENIZER_DIGITS_GPT2, false, false},
-    {"refact", PRETOKENIZER_DIGITS_GPT2, false, false},
-    {"codeshell", PRETOKENIZER_DIGITS_GPT2, false, false},
-    {"qwen2", PRETOKENIZER_QWEN2, true, false},
-    {"deepseek-r1-qwen", PRETOKENIZER_QWEN2, true, false},
-    {"llama3", PRETOKENIZER_LLAMA3, false, true},
-    {"llama-v3", PRETOKENIZER_LLAMA3, false, true},
+    {"gpt-2", PRETOKENIZER_GPT2, false, false},         {"phi-2", PRETOKENIZER_GPT2, false, false},
+    {"smollm", PRETOKENIZER_DIGITS_GPT2, false, false}, {"starcoder", PRETOKENIZER_DIGITS_GPT2, false, false},
+    {"refact", PRETOKENIZER_DIGITS_GPT2, false, false}, {"codeshell", PRETOKENIZER_DIGITS_GPT2, false, false},
+    {"qwen2", PRETOKENIZER_QWEN2, true, false},         {"deepseek-r1-qwen", PRETOKENIZER_QWEN2, true, false},
+    {"llama3", PRETOKENIZER_LLAMA3, false, true},       {"llama-v3", PRETOKENIZER_LLAMA3, false, true},
     {"llama-bpe", PRETOKENIZER_LLAMA3, false, true},
 };
 enum { N_KNOWN = sizeof known / sizeof *known };
@@ -38,9 +33,12 @@ static int find_pre(const char *pre, const char *where, int *out, struct err *e)
         snprintf(names + at, sizeof names - at, "%s%s", i == 0 ? "" : i == N_KNOWN - 1 ? " or " : ", ", known[i].name);
     }
     if (pre == NULL)
-        return err_set(e, ERR_MODEL, "%s: the pre-tokenizer is not named, expected %s. Use the model's Hugging Face folder", where, names);
-    return err_set(e, ERR_MODEL, "%s: the pre-tokenizer is %s, expected %s. Use the model's Hugging Face folder, if its tokenizer.json is "
-                   "of a known kind", where, tokenizer_quote(pre, strlen(pre), quoted), names);
+        return err_set(e, ERR_MODEL, "%s: the pre-tokenizer is not named, expected %s. Use the model's Hugging Face folder",
+                       where, names);
+    return err_set(e, ERR_MODEL,
+                   "%s: the pre-tokenizer is %s, expected %s. Use the model's Hugging Face folder, if its tokenizer.json is "
+                   "of a known kind",
+                   where, tokenizer_quote(pre, strlen(pre), quoted), names);
 }
 
 /* Converters fill the vocabulary up to the embedding's rows with "[PAD<id>]"; the model's own tokenizer has no such tokens. */
@@ -63,12 +61,21 @@ static int add_tokens(struct tokenizer *t, const struct vocab_source *v, const c
             continue;
         enum token_kind kind;
         switch (type) {
-        case 1: kind = TOKEN_NORMAL; break;
+        case 1:
+            kind = TOKEN_NORMAL;
+            break;
         case 2: /* the "unknown" token is written like a control token */
-        case 3: kind = TOKEN_CONTROL; break;
-        case 4: kind = TOKEN_ADDED; break;
-        case 5: continue; /* unused */
-        default: return err_set(e, ERR_MODEL, "%s: token %zu has the type %d, expected 1 to 5 (byte-level BPE has no others)", where, i, type);
+        case 3:
+            kind = TOKEN_CONTROL;
+            break;
+        case 4:
+            kind = TOKEN_ADDED;
+            break;
+        case 5:
+            continue; /* unused */
+        default:
+            return err_set(e, ERR_MODEL, "%s: token %zu has the type %d, expected 1 to 5 (byte-level BPE has no others)", where,
+                           i, type);
         }
         TRY(tokenizer_add(t, (int64_t)i, text, n, kind, false, where, e));
     }
@@ -80,12 +87,14 @@ int tokenizer_from_vocab(const struct vocab_source *v, const char *where, struct
     *out = NULL;
     char quoted[96];
     if (v->model == NULL || strcmp(v->model, "gpt2") != 0)
-        return err_set(e, ERR_MODEL, "%s: the tokenizer's model is %s, expected 'gpt2' (byte-level BPE), the only kind that lorat knows",
-                       where, v->model ? tokenizer_quote(v->model, strlen(v->model), quoted) : "not named");
+        return err_set(e, ERR_MODEL,
+                       "%s: the tokenizer's model is %s, expected 'gpt2' (byte-level BPE), the only kind that lorat knows", where,
+                       v->model ? tokenizer_quote(v->model, strlen(v->model), quoted) : "not named");
     int pre = 0;
     TRY(find_pre(v->pre, where, &pre, e));
     if (v->n_tokens > INT32_MAX || v->n_merges > INT32_MAX)
-        return err_set(e, ERR_MODEL, "%s: %zu tokens and %zu merges, expected less than 2^31 of each", where, v->n_tokens, v->n_merges);
+        return err_set(e, ERR_MODEL, "%s: %zu tokens and %zu merges, expected less than 2^31 of each", where, v->n_tokens,
+                       v->n_merges);
     struct tokenizer *t = tokenizer_begin(v->n_tokens, e);
     if (t == NULL)
         return -1;

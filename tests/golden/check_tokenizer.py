@@ -1,5 +1,5 @@
-"""What tokenizer_write_json writes, loaded by the PyPI package `tokenizers` (and transformers): the same ids as the tokenizers that the
-goldens were made with.
+"""What tokenizer_write_json writes, loaded by the PyPI package `tokenizers` (and transformers): the same ids as the tokenizers
+that the goldens were made with.
 
     python tests/golden/check_tokenizer.py BUILD/tests/text/test_text_identity
 

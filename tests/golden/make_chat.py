@@ -1,4 +1,5 @@
-"""Golden conversations: the models' own Jinja templates rendered by transformers (5.23.0 when made), and ids of the PyPI package
+"""Golden conversations: the models' own Jinja templates rendered by transformers (5.23.0 when made),
+and ids of the PyPI package
 `tokenizers` for the models whose tokenizer is at hand.
 
     python tests/golden/make_chat.py      writes tests/golden/text/chat.json
@@ -18,9 +19,9 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-LLAMA3 = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] "
-          "+ '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + "
-          "content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
+LLAMA3 = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
+          "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
+          "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
           "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
 
 
@@ -43,7 +44,8 @@ conversations = [
     [assistant("begins with an answer"), user("and asks"), assistant("then answers")],
     [user("a"), system("late system turn"), assistant("b")],
     [user("a"), user("b"), assistant("c"), assistant("d")],
-    [user("think"), assistant("<think>\nFirst this,\nthen that.\n</think>\n\nThe answer is 4."), user("again"), assistant("4.")],
+    [user("think"), assistant("<think>\nFirst this,\nthen that.\n</think>\n\nThe answer is 4."), user("again"),
+    assistant("4.")],
     [user("think"), assistant("<think>\nFirst this,\nthen that.\n</think>\n\nThe answer is 4.")],
     [user("think"), assistant("<think>short</think>done")],
     [user("think"), assistant("<think>\n\n</think>\n\nwith an empty block")],
@@ -51,7 +53,8 @@ conversations = [
     [user("q"), assistant("<think>\nx\n</think>\n\nstep"), assistant("last")],
     [user("q"), assistant("call"), user("<tool_response>\n42\n</tool_response>"), assistant("<think>\nhm\n</think>\n\n42")],
     [assistant("<think>\nalone\n</think>\n\nno question")],
-    [user("\u00e9\u0301 \u0627\u0644\u0639 \u6f22\u5b57 \U0001f44d\U0001f3fd"), assistant("\u00a0\u3000trimmed?\u2003\x1f\u0085")],
+    [user("\u00e9\u0301 \u0627\u0644\u0639 \u6f22\u5b57 \U0001f44d\U0001f3fd"),
+    assistant("\u00a0\u3000trimmed?\u2003\x1f\u0085")],
     [user("tabs\tand\r\nlines\n\n\n"), assistant("def f(x):\n    return x ** 2\n")],
     [user("   \n"), assistant("\n")],
 ]
@@ -106,7 +109,8 @@ for name, (jinja, tokenizer) in sources.items():
     compiled = _compile_jinja_template(jinja)
 
     def render(messages, prompt):
-        return compiled.render(messages=messages, add_generation_prompt=prompt, bos_token="<|begin_of_text|>", enable_thinking=False)
+        return compiled.render(messages=messages, add_generation_prompt=prompt, bos_token="<|begin_of_text|>",
+        enable_thinking=False)
 
     text = [render(m, False) for m in conversations]
     ids = None
@@ -115,6 +119,7 @@ for name, (jinja, tokenizer) in sources.items():
                for m, t in zip(conversations, text)]
         print(name, sum(i is not None for i in ids), "with ids")
     result[name] = {"hash": hashlib.sha256(jinja.strip().encode()).hexdigest(), "text": text,
-                    "prompt": [render(m, True) for m in conversations], "said": [said(name, render, m) for m in conversations], "ids": ids}
+                    "prompt": [render(m, True) for m in conversations], "said": [said(name, render, m) for m in conversations],
+                    "ids": ids}
     print(f'    {{"{result[name]["hash"]}", {name}}},')
 write_json(os.path.join(ROOT, "tests", "golden", "text", "chat.json"), result)

@@ -5,7 +5,7 @@
 #include "datasets/tokenizer.h"
 #include "trainer/base/buf.h"
 
-struct small { /* JSON; NULL = the default in brackets */
+struct small {              /* JSON; NULL = the default in brackets */
     const char *added;      /* elements of added_tokens [none] */
     const char *normalizer; /* [null] */
     const char *pre;        /* [ByteLevel with its regex] */
@@ -19,7 +19,8 @@ static inline void small_json(struct buf *b, struct small s)
 {
     const char *none = "";
     buf_printf(b, "{\"added_tokens\":[%s],\"normalizer\":%s,\"pre_tokenizer\":%s%s,", s.added ? s.added : none,
-               s.normalizer ? s.normalizer : "null", s.pre ? s.pre : "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", s.tail ? s.tail : none);
+               s.normalizer ? s.normalizer : "null", s.pre ? s.pre : "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}",
+               s.tail ? s.tail : none);
     buf_puts(b, "\"model\":{\"type\":\"BPE\",\"vocab\":{");
     for (int byte = 0, other = 256; byte < 256; byte++) { /* GPT-2's alphabet */
         bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;

@@ -1,4 +1,5 @@
-/* Encoding at its edges: bytes that are not UTF-8, special tokens or not, runs a megabyte long, normalization, failed allocations. */
+/* Encoding at its edges: bytes that are not UTF-8, special tokens or not, runs a megabyte long, normalization, failed
+ * allocations. */
 #include <time.h>
 
 #include "datasets/nfc.h"
@@ -22,7 +23,7 @@ static void expect(const struct tokenizer *t, const char *text, size_t n, bool s
     }
     ids_free(&got);
 }
-#define EXPECT(t, text, special, ...)                                                                    \
+#define EXPECT(t, text, special, ...)                                                                                            \
     expect(t, text, sizeof(text) - 1, special, (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / 4)
 
 static void special_tokens(void)
@@ -30,10 +31,17 @@ static void special_tokens(void)
     struct err e = {0};
     struct tokenizer *t = NULL;
     /* One token begins another; <N> is matched after normalization, <R> before it. */
-    CHECK_OK(small_open((struct small){.normalizer = NFC, .vocab = ",\"ab\":256", .merges = "\"a b\"",
-                                       .added = "{\"id\":300,\"content\":\"<ab>\",\"special\":true},{\"id\":301,\"content\":\"<ab>c\",\"special\":true},"
-                                                "{\"id\":302,\"content\":\"<R>\",\"normalized\":false},{\"id\":303,\"content\":\"<N>\",\"normalized\":true}"},
-                        &t, &e), &e);
+    CHECK_OK(
+        small_open(
+            (struct small){
+                .normalizer = NFC,
+                .vocab = ",\"ab\":256",
+                .merges = "\"a b\"",
+                .added =
+                    "{\"id\":300,\"content\":\"<ab>\",\"special\":true},{\"id\":301,\"content\":\"<ab>c\",\"special\":true},"
+                    "{\"id\":302,\"content\":\"<R>\",\"normalized\":false},{\"id\":303,\"content\":\"<N>\",\"normalized\":true}"},
+            &t, &e),
+        &e);
     if (t == NULL)
         return;
     EXPECT(t, "<ab>", true, 300);
@@ -44,8 +52,8 @@ static void special_tokens(void)
     EXPECT(t, "<ab>", false, '<', 256, '>');
     EXPECT(t, "x<N>y<R>", true, 'x', 303, 'y', 302);
     EXPECT(t, "<N>", false, '<', 'N', '>');
-    EXPECT(t, "<R>\xcc\xb8", true, 302, 0xcc, 0xb8);             /* the token first, the mark stays alone */
-    EXPECT(t, "<N>\xcc\xb8", true, '<', 'N', 0xe2, 0x89, 0xaf);  /* '>' and the mark compose, and there is no token any more */
+    EXPECT(t, "<R>\xcc\xb8", true, 302, 0xcc, 0xb8);            /* the token first, the mark stays alone */
+    EXPECT(t, "<N>\xcc\xb8", true, '<', 'N', 0xe2, 0x89, 0xaf); /* '>' and the mark compose, and there is no token any more */
     CHECK(tokenizer_is_special(t, 300) && !tokenizer_is_special(t, 302) && !tokenizer_is_special(t, 'a'));
     CHECK_INT(tokenizer_find(t, "<ab>c"), 301);
     CHECK_INT(tokenizer_find(t, "<N>"), 303);
@@ -62,15 +70,20 @@ static void not_utf8(void)
     struct err e = {0};
     struct tokenizer *t = NULL;
     /* "ab" merges; the two bytes of U+00E9 do too. */
-    CHECK_OK(small_open((struct small){.vocab = ",\"ab\":256,\"\\u00c3\\u00a9\":257", .merges = "\"a b\",\"\\u00c3 \\u00a9\""}, &t, &e), &e);
+    CHECK_OK(small_open((struct small){.vocab = ",\"ab\":256,\"\\u00c3\\u00a9\":257", .merges = "\"a b\",\"\\u00c3 \\u00a9\""},
+                        &t, &e),
+             &e);
     if (t == NULL)
         return;
     EXPECT(t, "ab\xc3\xa9", false, 256, 257);
-    EXPECT(t, "ab\xff" "ab", false, 256, 0xff, 256);
-    EXPECT(t, "\xc3", false, 0xc3);                       /* cut short */
+    EXPECT(t,
+           "ab\xff"
+           "ab",
+           false, 256, 0xff, 256);
+    EXPECT(t, "\xc3", false, 0xc3); /* cut short */
     EXPECT(t, "\xc3(\xa9", false, 0xc3, '(', 0xa9);
-    EXPECT(t, "\xed\xa0\x80", false, 0xed, 0xa0, 0x80);   /* a surrogate */
-    EXPECT(t, "\xc0\x80", false, 0xc0, 0x80);             /* overlong */
+    EXPECT(t, "\xed\xa0\x80", false, 0xed, 0xa0, 0x80);           /* a surrogate */
+    EXPECT(t, "\xc0\x80", false, 0xc0, 0x80);                     /* overlong */
     EXPECT(t, "\xf4\x90\x80\x80", false, 0xf4, 0x90, 0x80, 0x80); /* past U+10FFFF */
     EXPECT(t, "a\0b", false, 'a', 0, 'b');
     expect(t, "", 0, true, NULL, 0);
@@ -132,14 +145,16 @@ static void linear(const struct tokenizer *t, const char *name, const char *head
 
 static void long_runs(const struct tokenizer *t, const char *name)
 {
-    static const char *const units[] = {"a", "qzjxv", " ", "\n", " \n", "\t ", "'", "<|im_sta", "\xff", "\xe6\xbc\xa2", "\xcc\x81\xcc\xa3", "0", "!", "\xc2\xa0"};
+    static const char *const units[] = {
+        "a", "qzjxv", " ", "\n", " \n", "\t ", "'", "<|im_sta", "\xff", "\xe6\xbc\xa2", "\xcc\x81\xcc\xa3", "0", "!", "\xc2\xa0"};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         linear(t, name, i == 10 ? "e" : "", units[i]);
 }
 
 static void speed(const struct tokenizer *t, const char *name)
 {
-    static const char sentence[] = "The 3 quick brown foxes weren't jumping over 27 lazy dogs, because nobody had asked them to do so.\n";
+    static const char sentence[] =
+        "The 3 quick brown foxes weren't jumping over 27 lazy dogs, because nobody had asked them to do so.\n";
     struct buf b = {0};
     struct ids ids = {0};
     struct err e = {0};
@@ -159,7 +174,10 @@ static void speed(const struct tokenizer *t, const char *name)
 /* Failing each allocation in turn gives an error, leaves the list as it was, and loses nothing (the sanitizer watches). */
 static void out_of_memory(void)
 {
-    struct small s = {.normalizer = NFC, .vocab = ",\"ab\":256", .merges = "\"a b\"", .added = "{\"id\":300,\"content\":\"<x>\",\"special\":true}"};
+    struct small s = {.normalizer = NFC,
+                      .vocab = ",\"ab\":256",
+                      .merges = "\"a b\"",
+                      .added = "{\"id\":300,\"content\":\"<x>\",\"special\":true}"};
     struct buf json = {0};
     small_json(&json, s);
     bool clean = false;

@@ -58,16 +58,20 @@ static void compare(struct small a, struct small b, bool same)
     tokenizer_close(u);
 }
 
-#define SPLIT(pattern)                                                                                                            \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern                             \
+#define SPLIT(pattern)                                                                                                           \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern                            \
     "\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define DIGITS "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}"
+#define DIGITS                                                                                                                   \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},{\"type\":\"ByteLevel\",\"add_"  \
+    "prefix_space\":false}]}"
 
 static void what_counts(void)
 {
-    struct small base = {.vocab = ",\"ab\":256,\"cd\":257,\"abcd\":258", .merges = "\"a b\",\"c d\",\"ab cd\"",
-                         .added = "{\"id\":259,\"content\":\"<x>\",\"special\":true}"}, other;
+    struct small base = {.vocab = ",\"ab\":256,\"cd\":257,\"abcd\":258",
+                         .merges = "\"a b\",\"c d\",\"ab cd\"",
+                         .added = "{\"id\":259,\"content\":\"<x>\",\"special\":true}"},
+                 other;
     compare(base, base, true);
     other = base; /* ways of writing the same */
     other.merges = "[\"a\",\"b\"],[\"c\",\"d\"],[\"ab\",\"cd\"]";
@@ -139,7 +143,13 @@ static void padding(void)
     static const int types[] = {1, 1, 1, 3, 5, 4, 5, 4};
     struct err e = {0};
     struct list l = {tokens, merges, types};
-    struct vocab_source v = {.arg = &l, .model = "gpt2", .pre = "qwen2", .n_tokens = 4, .n_merges = 1, .token = list_token, .merge = list_merge,
+    struct vocab_source v = {.arg = &l,
+                             .model = "gpt2",
+                             .pre = "qwen2",
+                             .n_tokens = 4,
+                             .n_merges = 1,
+                             .token = list_token,
+                             .merge = list_merge,
                              .type = list_type};
     struct tokenizer *bare = NULL, *padded = NULL, *more = NULL;
     CHECK_OK(tokenizer_from_vocab(&v, "bare", &bare, &e), &e);
@@ -196,8 +206,8 @@ int main(int argc, char **argv)
     const char *folder = argc > 1 ? argv[1] : NULL;
     what_counts();
     padding();
-    int n = written(open_gpt2(), "gpt-2", folder) + written(open_refact(), "refact", folder) + written(open_smollm2(), "smollm2", folder) +
-            written(open_qwen3(), "qwen3", folder);
+    int n = written(open_gpt2(), "gpt-2", folder) + written(open_refact(), "refact", folder) +
+            written(open_smollm2(), "smollm2", folder) + written(open_qwen3(), "qwen3", folder);
     printf("%d of 4 real vocabularies present\n", n);
     return check_done();
 }

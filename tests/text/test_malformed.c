@@ -39,9 +39,11 @@ static void wholes(void)
     text_refused("{\"model\":{\"type\":7}}", "model.type is");
     text_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "model.merges");
     text_refused("{\"model\":{\"vocab\":{},\"merges\":[]}}", "pre-tokenizer is missing");
-    text_refused("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"vocab\":{},\"merges\":[]}}", "no tokens");
-    text_refused("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"vocab\":{\"ab\":0},\"merges\":[]}}",
-                 "not one token is a single byte");
+    text_refused("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"vocab\":{},\"merges\":[]}}",
+                 "no tokens");
+    text_refused(
+        "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"vocab\":{\"ab\":0},\"merges\":[]}}",
+        "not one token is a single byte");
     struct buf deep = {0};
     for (int i = 0; i < 200000; i++)
         buf_puts(&deep, "[");
@@ -61,7 +63,8 @@ static void parts(void)
 {
 #define SMALL(...) (struct small){__VA_ARGS__}
     refused(SMALL(.normalizer = "{\"type\":\"NFKC\"}"), "the normalizer is 'NFKC', expected none or 'NFC'");
-    refused(SMALL(.normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Lowercase\"}]}"), "'Lowercase'");
+    refused(SMALL(.normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Lowercase\"}]}"),
+            "'Lowercase'");
     refused(SMALL(.normalizer = "5"), "the normalizer is");
     refused(SMALL(.pre = "null"), "pre-tokenizer is missing");
     refused(SMALL(.pre = "{\"type\":\"Metaspace\"}"), "the pre-tokenizer is 'Metaspace'");
@@ -70,14 +73,19 @@ static void parts(void)
     refused(SMALL(.pre = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"), "use_regex");
     refused(SMALL(.pre = "{\"type\":\"Digits\",\"individual_digits\":true}"), "without ByteLevel");
     refused(SMALL(.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[]}"), "without ByteLevel");
-    refused(SMALL(.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}"),
+    refused(SMALL(.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":\"ByteLevel\",\"add_prefix_"
+                         "space\":false}]}"),
             "individual_digits = false");
     refused(SMALL(.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-                         "{\"type\":\"Digits\",\"individual_digits\":true}]}"), "expected Split or Digits and then ByteLevel");
-#define SPLIT(members) "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"," members "},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
+                         "{\"type\":\"Digits\",\"individual_digits\":true}]}"),
+            "expected Split or Digits and then ByteLevel");
+#define SPLIT(members)                                                                                                           \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"," members                                                     \
+    "},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
     refused(SMALL(.pre = SPLIT("\"pattern\":{\"String\":\" \"}")), "no pattern.Regex");
     refused(SMALL(.pre = SPLIT("\"pattern\":{\"Regex\":\"[a-z]+\"},\"behavior\":\"Isolated\"")), "splits by '[a-z]+'");
-    refused(SMALL(.pre = SPLIT("\"pattern\":{\"Regex\":\"[a-z]+\"},\"behavior\":\"Removed\"")), "behavior 'Removed', expected 'Isolated'");
+    refused(SMALL(.pre = SPLIT("\"pattern\":{\"Regex\":\"[a-z]+\"},\"behavior\":\"Removed\"")),
+            "behavior 'Removed', expected 'Isolated'");
     refused(SMALL(.pre = SPLIT("\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"Isolated\",\"invert\":true")), "invert = true");
     refused(SMALL(.tail = ",\"post_processor\":{\"type\":\"BertProcessing\"}"), "the post-processor is 'BertProcessing'");
     refused(SMALL(.tail = ",\"decoder\":{\"type\":\"Metaspace\"}"), "the decoder is 'Metaspace'");
@@ -88,11 +96,15 @@ static void parts(void)
     refused(SMALL(.model = ",\"continuing_subword_prefix\":\"##\""), "model.continuing_subword_prefix");
     struct err e = {0}; /* and what is fine */
     struct tokenizer *t = NULL;
-    CHECK_OK(small_open(SMALL(.model = ",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":\"\",\"end_of_word_suffix\":\"\","
-                                       "\"fuse_unk\":false,\"byte_fallback\":false",
-                              .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[]}",
-                              .tail = ",\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{\"type\":\"TemplateProcessing\"}]}"),
-                        &t, &e), &e);
+    CHECK_OK(
+        small_open(
+            SMALL(.model = ",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":\"\",\"end_of_word_suffix\":\"\","
+                           "\"fuse_unk\":false,\"byte_fallback\":false",
+                  .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[]}",
+                  .tail = ",\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{\"type\":"
+                          "\"TemplateProcessing\"}]}"),
+            &t, &e),
+        &e);
     tokenizer_close(t);
 }
 
@@ -155,9 +167,11 @@ static void cut_and_changed(void)
 {
     static const char interesting[] = "{}[]\",:\\0919-ue \xff\x00tnf.";
     struct buf b = {0};
-    small_json(&b, SMALL(.normalizer = "{\"type\":\"NFC\"}", .vocab = ",\"ab\":256,\"cd\":257,\"abcd\":258", .merges = "\"a b\",[\"c\",\"d\"],\"ab cd\"",
+    small_json(&b, SMALL(.normalizer = "{\"type\":\"NFC\"}", .vocab = ",\"ab\":256,\"cd\":257,\"abcd\":258",
+                         .merges = "\"a b\",[\"c\",\"d\"],\"ab cd\"",
                          .added = "{\"id\":259,\"content\":\"<x>\",\"special\":true,\"normalized\":true}",
-                         .tail = ",\"post_processor\":{\"type\":\"ByteLevel\"},\"decoder\":null", .model = ",\"ignore_merges\":true,\"dropout\":null"));
+                         .tail = ",\"post_processor\":{\"type\":\"ByteLevel\"},\"decoder\":null",
+                         .model = ",\"ignore_merges\":true,\"dropout\":null"));
     for (size_t n = 0; n < b.n; n++) {
         char *copy = malloc(n + 1); /* exactly as long, so that a read past the end is seen */
         memcpy(copy, b.data, n);

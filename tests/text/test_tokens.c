@@ -81,7 +81,8 @@ static int tokens(const struct json *root, const char *name, struct tokenizer *t
     return 1;
 }
 
-static void split_one(const struct pretokenizer *p, struct pretokenizer_scratch *s, const char *text, size_t n, const struct json *want)
+static void split_one(const struct pretokenizer *p, struct pretokenizer_scratch *s, const char *text, size_t n,
+                      const struct json *want)
 {
     struct err e = {0};
     size_t at = 0, end = 0;
@@ -136,7 +137,8 @@ int main(void)
 {
     struct json *pieces = golden("tests/golden/text/split_llama3.json"), *ids = golden("tests/golden/text/tokens.json");
     split(pieces);
-    int n = tokens(ids, "gpt-2", open_gpt2(), false) + tokens(ids, "smollm2", open_smollm2(), false) + tokens(ids, "qwen3", open_qwen3(), true);
+    int n = tokens(ids, "gpt-2", open_gpt2(), false) + tokens(ids, "smollm2", open_smollm2(), false) +
+            tokens(ids, "qwen3", open_qwen3(), true);
     printf("%d of 3 vocabularies present\n", n);
     json_free(pieces);
     json_free(ids);

@@ -19,8 +19,14 @@ static inline const char *shared_path(const char *name)
     return path;
 }
 
-static inline const char *vocab_token(void *g, size_t i, size_t *n) { return gguf_array_string(g, "tokenizer.ggml.tokens", i, n); }
-static inline const char *vocab_merge(void *g, size_t i, size_t *n) { return gguf_array_string(g, "tokenizer.ggml.merges", i, n); }
+static inline const char *vocab_token(void *g, size_t i, size_t *n)
+{
+    return gguf_array_string(g, "tokenizer.ggml.tokens", i, n);
+}
+static inline const char *vocab_merge(void *g, size_t i, size_t *n)
+{
+    return gguf_array_string(g, "tokenizer.ggml.merges", i, n);
+}
 static inline int vocab_type(void *g, size_t i)
 {
     int64_t type = 1;
@@ -28,7 +34,8 @@ static inline int vocab_type(void *g, size_t i)
     return (int)type;
 }
 
-/* NULL when the file is absent; a failure to read it is a failed check. chat_out (may be NULL): the chat template, to be freed. */
+/* NULL when the file is absent; a failure to read it is a failed check. chat_out (may be NULL): the chat template, to be freed.
+ */
 static inline struct tokenizer *tokenizer_of_gguf(const char *path, char **chat_out, size_t *n_chat)
 {
     struct err e = {0};
@@ -46,7 +53,12 @@ static inline struct tokenizer *tokenizer_of_gguf(const char *path, char **chat_
             const char *s = gguf_string(g, keys[i], &n);
             snprintf(names[i], sizeof names[i], "%.*s", (int)n, s ? s : "");
         }
-        struct vocab_source v = {.arg = g, .model = names[0], .pre = names[1], .token = vocab_token, .merge = vocab_merge, .type = vocab_type,
+        struct vocab_source v = {.arg = g,
+                                 .model = names[0],
+                                 .pre = names[1],
+                                 .token = vocab_token,
+                                 .merge = vocab_merge,
+                                 .type = vocab_type,
                                  .n_tokens = gguf_array_length(g, "tokenizer.ggml.tokens"),
                                  .n_merges = gguf_array_length(g, "tokenizer.ggml.merges")};
         CHECK_OK(tokenizer_from_vocab(&v, path, &t, &e), &e);
@@ -75,8 +87,14 @@ static inline struct tokenizer *tokenizer_of_json(const char *path)
     return t;
 }
 
-static inline struct tokenizer *open_gpt2(void) { return tokenizer_of_gguf(shared_path("tokenizers/llama.cpp/ggml-vocab-gpt-2.gguf"), NULL, NULL); }
-static inline struct tokenizer *open_refact(void) { return tokenizer_of_gguf(shared_path("tokenizers/llama.cpp/ggml-vocab-refact.gguf"), NULL, NULL); }
+static inline struct tokenizer *open_gpt2(void)
+{
+    return tokenizer_of_gguf(shared_path("tokenizers/llama.cpp/ggml-vocab-gpt-2.gguf"), NULL, NULL);
+}
+static inline struct tokenizer *open_refact(void)
+{
+    return tokenizer_of_gguf(shared_path("tokenizers/llama.cpp/ggml-vocab-refact.gguf"), NULL, NULL);
+}
 static inline struct tokenizer *open_smollm2(void) { return tokenizer_of_gguf(SMOLLM2_GGUF, NULL, NULL); }
 static inline struct tokenizer *open_qwen3(void) { return tokenizer_of_json(shared_path("tokenizers/qwen3/tokenizer.json")); }
 
