@@ -229,6 +229,7 @@ static int read_tensor(struct reader *r, struct tensor *t, size_t *name, size_t 
     char text[NAME_TEXT];
     uint32_t rank, type;
     uint64_t count = 1, blocks, dims[4] = {1, 1, 1, 1};
+    uint64_t span = 1; /* count without empty dimensions: no product of some of them overflows either */
     *t = (struct tensor){0};
     TRY(read_string(r, "a tensor's name", name, name_n));
     name_text(r->bytes + *name, *name_n, text);
@@ -240,9 +241,10 @@ static int read_tensor(struct reader *r, struct tensor *t, size_t *name, size_t 
         FAIL(r->e, ERR_MODEL, "%s: tensor \"%s\": rank %u, expected at most 4", r->where, text, rank);
     for (uint32_t i = 0; i < rank; i++) {
         TRY(read_u64(r, "a tensor's shape", &dims[i]));
-        if (!num_mul(count, dims[i], &count) || dims[i] > INT64_MAX || count > INT64_MAX)
+        if (!num_mul(span, dims[i] ? dims[i] : 1, &span) || span > INT64_MAX)
             FAIL(r->e, ERR_MODEL, "%s: tensor \"%s\": size %llu in dimension %u overflows, expected fewer than 2^63 elements",
                  r->where, text, (ull)dims[i], i);
+        count *= dims[i];
         t->shape[rank - 1 - i] = (int64_t)dims[i];
     }
     TRY(read_u32(r, "a tensor's type", &type));

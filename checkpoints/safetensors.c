@@ -75,14 +75,16 @@ static int read_shape(const struct entry *c, const struct json *j, struct tensor
         FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": rank %zu, expected at most %d", c->where, c->name, json_length(j),
              TENSOR_MAX_RANK);
     t->rank = (int)json_length(j);
+    uint64_t span = 1; /* count without empty dimensions: no product of some of them overflows either */
     *count = 1;
     for (int i = 0; i < t->rank; i++) {
         uint64_t size;
         TRY(read_size(c, json_at(j, (size_t)i), "shape", &size));
         t->shape[i] = (int64_t)size;
-        if (!num_mul(*count, size, count) || *count > INT64_MAX)
+        if (!num_mul(span, size ? size : 1, &span) || span > INT64_MAX)
             FAIL(c->e, ERR_MODEL, "%s: tensor \"%s\": the product of its shape overflows, expected fewer than 2^63 elements",
                  c->where, c->name);
+        *count *= size;
     }
     return 0;
 }

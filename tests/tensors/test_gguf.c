@@ -294,6 +294,16 @@ static void ranks(void)
     refuse("product-overflow", "in dimension 1 overflows");
     head(1, 0);
     put_string("t");
+    put_u32(&b, 3);
+    put_u64(&b, 0); /* nothing in it, but the other two overflow when they are multiplied first */
+    put_u64(&b, UINT64_C(1) << 40);
+    put_u64(&b, UINT64_C(1) << 40);
+    put_u32(&b, 0);
+    put_u64(&b, 0);
+    data(16);
+    refuse("zero-overflow", "in dimension 2 overflows");
+    head(1, 0);
+    put_string("t");
     put_u32(&b, 0);
     put_u32(&b, 0);
     put_u64(&b, 0);

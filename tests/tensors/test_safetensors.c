@@ -104,6 +104,7 @@ static void shapes(void)
     refuse("overflow-int64", "{" F32("a", "[9223372036854775807,2]", "0", "4") "}", 4, "product of its shape overflows");
     refuse("overflow-bits", "{" F32("a", "[4611686018427387904]", "0", "4") "}", 4, "its size overflows");
     refuse("overflow-zero", "{" F32("a", "[9223372036854775807,3,0]", "0", "0") "}", 0, "overflows");
+    refuse("zero-overflow", "{" F32("a", "[0,9223372036854775807,3]", "0", "0") "}", 0, "overflows");
     refuse("rank-9", "{" F32("a", "[1,1,1,1,1,1,1,1,1]", "0", "4") "}", 4, "rank 9, expected at most 8");
     refuse("shape-text", "{" F32("a", "\"x\"", "0", "4") "}", 4, "shape is");
     refuse("shape-null", "{" F32("a", "[null]", "0", "4") "}", 4, "shape holds");
