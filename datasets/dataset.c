@@ -25,6 +25,7 @@ struct scan {
     struct store *store;
     const char *path;
     const char *group;
+    uint64_t n_tokens;
     struct tally tally;
     uint64_t ends[SCAN_DOCUMENTS];
     int64_t n_ends, at_end, documents; /* ends[0 .. n_ends) belong to documents `documents` .. */
@@ -39,9 +40,10 @@ static int next_ends(struct scan *s, uint64_t before, int64_t n_documents, struc
     s->n_ends = n_documents - s->documents < SCAN_DOCUMENTS ? n_documents - s->documents : SCAN_DOCUMENTS;
     TRY(store_offsets(s->store, s->tally.group, s->documents + 1, s->n_ends, s->ends, e));
     for (int64_t i = 0; i < s->n_ends; i++) {
-        if (s->ends[i] <= before)
-            FAIL(e, ERR_DATA, "%s: %s/offsets[%lld]: %llu, expected more than the %llu before it. Build the dataset again", s->path, s->group,
-                 (long long)(s->documents + i + 1), (unsigned long long)s->ends[i], (unsigned long long)before);
+        if (s->ends[i] <= before || s->ends[i] > s->n_tokens)
+            FAIL(e, ERR_DATA, "%s: %s/offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the dataset again",
+                 s->path, s->group, (long long)(s->documents + i + 1), (unsigned long long)s->ends[i], (unsigned long long)before,
+                 (unsigned long long)s->n_tokens);
         before = s->ends[i];
     }
     return 0;
@@ -54,6 +56,7 @@ static int scan_group(struct scan *s, struct dataset_facts *f, enum dataset_grou
     s->tally = (struct tally){.facts = f, .group = g};
     s->group = g == DATASET_TRAIN ? "train" : "validation";
     s->n_ends = s->documents = 0;
+    s->n_tokens = (uint64_t)n_tokens;
     TRY(next_ends(s, 0, n_documents, e));
     while (at < n_tokens) {
         int64_t n = n_tokens - at < SCAN_TOKENS ? n_tokens - at : SCAN_TOKENS;

@@ -19,7 +19,8 @@ struct slot {
 };
 
 struct loader {
-    struct loader_options o;
+    struct loader_options o; /* path and cache_dir are NULL once it is open */
+    char *path;
     struct dataset *dataset;
     struct store *store;
     struct piece_index index;
@@ -109,7 +110,8 @@ static int open_parts(struct loader *l, struct err *e)
         FAIL(e, ERR_DATA, "%s: holds token %d, expected all below the model's vocabulary of %d. Build it for this model", o->path, f->max_token,
              o->vocab);
     l->store = dataset_store(l->dataset);
-    TRY(index_build(l->store, f, o, &l->index, &l->counts, e));
+    if (index_build(l->store, f, o, &l->index, &l->counts, e) != 0)
+        return err_prefix(e, "%s", o->path);
     if (l->index.pieces == 0)
         FAIL(e, ERR_DATA, "%s: every document of group \"%s\" is longer than data.sequence_length %d and left out, expected at least one that is kept",
              o->path, name, o->sequence_length);
@@ -126,8 +128,9 @@ int loader_open(const struct loader_options *o, struct loader **out, struct err 
     pthread_mutex_init(&l->steps_lock, NULL);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->moved, NULL);
-    int rc = open_parts(l, e);
-    l->o.path = l->o.cache_dir = NULL; /* the caller's, and no longer needed */
+    l->path = mem_strdup(o->path);
+    int rc = l->path != NULL ? open_parts(l, e) : mem_fail(e, "a loader", strlen(o->path));
+    l->o.path = l->o.cache_dir = NULL; /* the caller's */
     if (rc != 0) {
         loader_close(l);
         return -1;
@@ -159,6 +162,7 @@ void loader_close(struct loader *l)
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->moved);
     mem_free(l->steps);
+    mem_free(l->path);
     mem_free(l->row_weights);
     mem_free(l->memory);
     mem_free(l);
@@ -205,6 +209,8 @@ static int count_steps(struct loader *l, int64_t epoch, const atomic_bool *cance
     }
     if (rc == 0 && l->steps[epoch] == 0) {
         rc = simulate_epoch(l, epoch, cancel, &rows, e);
+        if (rc != 0)
+            err_prefix(e, "%s", l->path);
         l->steps[epoch] = rc == 0 ? num_div_up(rows, l->o.batch) : 0;
     }
     if (rc == 0)
@@ -231,10 +237,10 @@ static int add_piece(struct loader *l, struct batch *b, const struct piece *piec
     TRY(store_weights(l->store, l->o.group, piece->first, n, w, e));
     for (int32_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || (l->o.vocab > 0 && tokens[i] >= l->o.vocab))
-            FAIL(e, ERR_DATA, "the dataset: document %lld holds token %d, expected at least 0 and below the vocabulary of %d. Build it for this model",
-                 (long long)piece->document, tokens[i], l->o.vocab);
+            FAIL(e, ERR_DATA, "%s: document %lld holds token %d, expected at least 0 and below the vocabulary of %d. Build it for this model",
+                 l->path, (long long)piece->document, tokens[i], l->o.vocab);
         if (!(w[i] >= 0 && w[i] <= 1e6f))
-            FAIL(e, ERR_DATA, "the dataset: document %lld holds weight %g, expected at least 0 and at most 1e6. Build it again",
+            FAIL(e, ERR_DATA, "%s: document %lld holds weight %g, expected at least 0 and at most 1e6. Build it again", l->path,
                  (long long)piece->document, (double)w[i]);
         bool last = i == n - 1;
         b->targets[at + i] = last ? 0 : tokens[i + 1];
@@ -313,8 +319,8 @@ static int read_step(struct loader *l, struct packer *p, bool *end, struct err *
     bool over = false;
     for (int64_t r = 0; r < o->batch; r++) {
         const struct row *row = NULL;
-        if (!over)
-            TRY(packer_row(p, &row, e));
+        if (!over && packer_row(p, &row, e) != 0)
+            return err_prefix(e, "%s", l->path);
         over = row == NULL;
         if (over && r == 0) {
             *end = true;
@@ -324,7 +330,7 @@ static int read_step(struct loader *l, struct packer *p, bool *end, struct err *
             continue;
         if ((r - mine) % o->micro_batch == 0) {
             if ((slot = wait_free(l)) == NULL)
-                FAIL(e, ERR_STOPPED, "the dataset: its reader was told to stop");
+                FAIL(e, ERR_STOPPED, "%s: its reader was told to stop", l->path);
             begin_batch(&slot->batch, r, o->micro_batch);
         }
         if (!over)
@@ -356,7 +362,8 @@ static int seek(struct loader *l, struct packer *p, int64_t *epoch, struct err *
     }
     for (int64_t i = 0; i < left * l->o.batch; i++) {
         const struct row *row;
-        TRY(packer_row(p, &row, e));
+        if (packer_row(p, &row, e) != 0)
+            return err_prefix(e, "%s", l->path);
     }
     return 0;
 }
@@ -411,7 +418,7 @@ int loader_start(struct loader *l, int64_t step, int64_t epochs, struct err *e)
     int failed = pthread_create(&l->reader, NULL, reader_main, l);
     pthread_sigmask(SIG_SETMASK, &was, NULL);
     if (failed)
-        return err_errno(e, ERR_INTERNAL, failed, "the dataset: no thread to read it");
+        return err_errno(e, ERR_INTERNAL, failed, "%s: no thread to read it", l->path);
     l->running = true;
     return 0;
 }
@@ -429,7 +436,7 @@ int loader_next(struct loader *l, struct batch **out, double *wait_s, struct err
 {
     *out = NULL;
     if (!l->running)
-        FAIL(e, ERR_INTERNAL, "the dataset: loader_next before loader_start");
+        FAIL(e, ERR_INTERNAL, "%s: loader_next before loader_start", l->path);
     struct slot *s = &l->ring[l->tail];
     int rc = 0;
     pthread_mutex_lock(&l->lock);

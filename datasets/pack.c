@@ -120,7 +120,7 @@ static int find_piece(struct packer *p, int64_t number, struct piece *out, struc
     }
     int64_t rest = i < PACK_BLOCK && block * PACK_BLOCK + i < ix->documents ? (int64_t)(offsets[i + 1] - offsets[i]) - left * window : 0;
     if (rest < 1)
-        FAIL(e, ERR_DATA, "the dataset: its offsets changed while it was in use. Leave the file alone while it is trained on");
+        FAIL(e, ERR_DATA, "its offsets changed while it was in use. Leave the file alone while it is trained on");
     *out = (struct piece){.document = block * PACK_BLOCK + i, .first = (int64_t)offsets[i] + left * window, .n = (int32_t)(rest < window ? rest : window)};
     return 0;
 }
@@ -226,7 +226,7 @@ int packer_row(struct packer *p, const struct row **out, struct err *e)
 {
     bool end = p->max_tokens > 0 && p->given >= p->max_tokens;
     if (p->cancel != NULL && atomic_load_explicit(p->cancel, memory_order_relaxed))
-        FAIL(e, ERR_STOPPED, "the dataset: its reader was told to stop");
+        FAIL(e, ERR_STOPPED, "its reader was told to stop");
     if (!end)
         TRY(p->packing ? next_packed(p, &end, e) : next_single(p, &end, e));
     p->given += end ? 0 : p->out.used;

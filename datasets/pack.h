@@ -33,7 +33,8 @@ struct piece_index {
     int64_t *before;        /* (documents / PACK_BLOCK + 2) pieces in the blocks before this one; NULL when direct */
     uint64_t *without;      /* a bit per document left out for want of a target; NULL when there is none */
 };
-/* One pass over the document lengths (and over the weights of documents that are too long). ERR_STOPPED when a stop is requested. */
+/* One pass over the document lengths (and over the weights of documents that are too long). ERR_STOPPED when a stop is requested.
+ * Here and below the caller puts the file's name before messages. */
 int index_build(struct store *store, const struct dataset_facts *f, const struct loader_options *o, struct piece_index *out,
                 struct loader_counts *counts, struct err *e);
 void index_free(struct piece_index *ix);

@@ -35,6 +35,7 @@ struct walk {
     struct piece_index *ix;
     struct loader_counts *counts;
     float *weights;   /* (WEIGHT_BLOCK) */
+    uint64_t tokens;  /* of the group */
     bool all_targets; /* every token that is not a document's first is one: weights need not be read */
 };
 
@@ -86,9 +87,10 @@ static int walk_block(struct walk *w, int64_t first_document, int64_t n, uint64_
 {
     TRY(store_offsets(w->store, w->ix->group, first_document, n + 1, offsets, e));
     for (int64_t i = 0; i < n; i++) {
-        if (offsets[i + 1] <= offsets[i] || offsets[i + 1] - offsets[i] > INT64_MAX / 2)
-            FAIL(e, ERR_DATA, "the dataset: offsets[%lld]: %llu, expected more than the %llu before it. Build the dataset again",
-                 (long long)(first_document + i + 1), (unsigned long long)offsets[i + 1], (unsigned long long)offsets[i]);
+        if (offsets[i + 1] <= offsets[i] || offsets[i + 1] > w->tokens)
+            FAIL(e, ERR_DATA, "offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the dataset again",
+                 (long long)(first_document + i + 1), (unsigned long long)offsets[i + 1], (unsigned long long)offsets[i],
+                 (unsigned long long)w->tokens);
         int64_t length = (int64_t)(offsets[i + 1] - offsets[i]);
         if (length > w->ix->sequence_length) {
             TRY(count_long(w, first_document + i, (int64_t)offsets[i], length, e));
@@ -116,7 +118,8 @@ int index_build(struct store *store, const struct dataset_facts *f, const struct
     *counts = (struct loader_counts){.documents = documents, .targets = f->group[o->group].targets};
     ix->too_long = choose(f, o->too_long);
     ix->before = mem_alloc((size_t)blocks, sizeof *ix->before);
-    struct walk w = {.store = store, .ix = ix, .counts = counts, .all_targets = f->group[o->group].masked == 0};
+    struct walk w = {.store = store, .ix = ix, .counts = counts, .tokens = (uint64_t)f->group[o->group].tokens,
+                     .all_targets = f->group[o->group].masked == 0};
     w.weights = mem_alloc(WEIGHT_BLOCK, sizeof *w.weights);
     uint64_t *offsets = mem_alloc(PACK_BLOCK + 1, sizeof *offsets);
     int rc = 0;
@@ -127,7 +130,7 @@ int index_build(struct store *store, const struct dataset_facts *f, const struct
         rc = walk_block(&w, at, documents - at < PACK_BLOCK ? documents - at : PACK_BLOCK, offsets, e);
         ix->before[b + 1] = counts->pieces;
         if (rc == 0 && stop_requested())
-            rc = err_set(e, ERR_STOPPED, "the dataset: stopped while it was being indexed");
+            rc = err_set(e, ERR_STOPPED, "stopped while it was being indexed");
     }
     mem_free(offsets);
     mem_free(w.weights);

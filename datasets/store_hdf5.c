@@ -439,7 +439,7 @@ static int check_dataset(hid_t group, enum dataset_group g, const char *name, hi
         FAIL(e, ERR_DATA, "%s: %s: not a dataset that can be opened, expected a list of %s. Build the dataset again", path, where, want_name);
     hid_t type = H5Dget_type(*d), space = H5Dget_space(*d);
     bool type_ok = type >= 0 && H5Tequal(type, want) > 0;
-    int rank = space >= 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : -1;
+    int rank = space >= 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : 0;
     if (rank == 1)
         H5Sget_simple_extent_dims(space, &length, NULL);
     H5Tclose(type);
