@@ -97,30 +97,46 @@ static int check_vocab(const struct builder *b, const int32_t *tokens, size_t n,
     return 0;
 }
 
+/* Raw text: tokens, and flags where not all are trained. */
+static int encode_text(struct builder *b, bool *flagged, struct err *e)
+{
+    const struct jsonl_record *r = &b->record;
+    const struct tokenizer *t = b->o->tokenizer;
+    *flagged = r->kind == JSONL_PAIR;
+    if (!*flagged) {
+        TRY(tokenizer_encode(t, r->text.data != NULL ? r->text.data : "", r->text.n, false, &b->tokens, e));
+    } else {
+        TRY(tokenizer_encode(t, r->messages[0].content, r->messages[0].n, false, &b->tokens, e));
+        while (b->flags.n < b->tokens.n)
+            TRY(ids_add(&b->flags, 0, e));
+        TRY(tokenizer_encode(t, r->messages[1].content, r->messages[1].n, false, &b->tokens, e));
+    }
+    if (b->tokens.n > 0 && b->o->eos >= 0)
+        TRY(ids_add(&b->tokens, b->o->eos, e));
+    while (*flagged && b->flags.n < b->tokens.n)
+        TRY(ids_add(&b->flags, 1, e));
+    return 0;
+}
+
 static int add_rendered(struct builder *b, const char *where, struct err *e)
 {
     const struct jsonl_record *r = &b->record;
-    const char *kind = r->kind == JSONL_TEXT ? "text" : "messages";
+    bool chat = r->kind == JSONL_MESSAGES || (r->kind == JSONL_PAIR && b->o->chat_pairs), flagged = true;
     b->tokens.n = b->flags.n = 0;
     if (b->o->tokenizer == NULL)
-        FAIL(e, ERR_DATA, "%s: %s: no tokenizer to encode it with, expected \"tokens\". Name a model", where, kind);
-    if (r->kind == JSONL_MESSAGES) {
-        if (b->o->template == CHAT_NONE)
-            FAIL(e, ERR_DATA, "%s: messages: no chat template to render them with. Name a chat model or a template", where);
-        if (chat_render(b->o->template, b->o->tokenizer, r->messages, r->n_messages, false, &b->tokens, &b->flags, e) != 0)
-            return err_prefix(e, "%s", where);
-    } else {
-        if (tokenizer_encode(b->o->tokenizer, r->text.data != NULL ? r->text.data : "", r->text.n, false, &b->tokens, e) != 0)
-            return err_prefix(e, "%s", where);
-        if (b->tokens.n > 0 && b->o->eos >= 0)
-            TRY(ids_add(&b->tokens, b->o->eos, e));
-    }
+        FAIL(e, ERR_DATA, "%s: %s: no tokenizer to encode it with, expected \"tokens\". Name a model", where, chat ? "messages" : "text");
+    if (chat && b->o->template == CHAT_NONE)
+        FAIL(e, ERR_DATA, "%s: messages: no chat template to render them with. Name a chat model or a template", where);
+    int rc = chat ? chat_render(b->o->template, b->o->tokenizer, r->messages, r->n_messages, false, &b->tokens, &b->flags, e)
+                  : encode_text(b, &flagged, e);
+    if (rc != 0)
+        return err_prefix(e, "%s", where);
     if (b->tokens.n == 0) {
         b->empty++;
         return 0;
     }
     TRY(check_vocab(b, b->tokens.v, b->tokens.n, where, e));
-    return hold(b, b->tokens.v, r->kind == JSONL_MESSAGES ? b->flags.v : NULL, NULL, b->tokens.n, e);
+    return hold(b, b->tokens.v, flagged ? b->flags.v : NULL, NULL, b->tokens.n, e);
 }
 
 static int add_line(struct builder *b, const char *line, size_t n, const char *where, struct err *e)

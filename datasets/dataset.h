@@ -15,13 +15,14 @@ enum dataset_group { DATASET_TRAIN, DATASET_VALIDATION };
 
 /* ---- building ---- */
 struct build_options {
-    const char *const *inputs;  /* JSON lines files: {"messages"}, {"text"} or {"tokens","loss"}; may be mixed */
+    const char *const *inputs;  /* JSON lines files, forms may be mixed: jsonl.h */
     int n_inputs;
     const char *output;
     double validation;          /* share of documents for the validation group, 0 = none; chosen by a hash of the document's place and the seed */
     uint64_t seed;
     const struct tokenizer *tokenizer; /* NULL: only {"tokens"} inputs; the tokenizer is then recorded as unknown */
     enum chat_template template;
+    bool chat_pairs;            /* render {"prompt", "completion"} with the template too; otherwise they are raw text, the completion trained */
     int32_t eos;                /* appended to {"text"} documents with weight 1; -1 = none */
     int32_t vocab;              /* ids are checked against this; 0 = unknown */
     bool replace;               /* an existing output is otherwise refused */

@@ -59,7 +59,10 @@ static int read_content(const struct json *j, const char *where, size_t turn, st
                  json_kind_name(json_kind(json_get(part, "type"))));
         if (strcmp(type, "text") != 0)
             FAIL(e, ERR_DATA, "%s: messages[%zu].content[%zu].type: \"%.40s\", expected \"text\". lorat trains on text only", where, turn, i, type);
-        if ((s = json_string(json_get(part, "text"), &n)) == NULL)
+        s = json_string(json_get(part, "text"), &n);
+        if (s == NULL && json_get(part, "text") == NULL)
+            s = json_string(json_get(part, "value"), &n); /* LLaMA-Factory's name for it */
+        if (s == NULL)
             FAIL(e, ERR_DATA, "%s: messages[%zu].content[%zu].text: %s, expected a text", where, turn, i,
                  json_kind_name(json_kind(json_get(part, "text"))));
         buf_add(text, s, n);
@@ -81,7 +84,20 @@ static int add_message(struct jsonl_record *r, struct err *e)
     return 0;
 }
 
-/* Roles and contents go into r->text as role \0 content \0; pointers are set afterwards, when it no longer moves. */
+/* Roles and contents go into r->text as role \0 content \0; pointers are set when all are there and it no longer moves. */
+static int point_messages(struct jsonl_record *r, struct err *e)
+{
+    if (r->text.failed)
+        return mem_fail(e, "a conversation", r->text.n);
+    const char *p = r->text.data;
+    for (size_t i = 0; i < r->n_messages; i++) {
+        r->messages[i].role = p;
+        r->messages[i].content = p += strlen(p) + 1;
+        p += r->messages[i].n + 1;
+    }
+    return 0;
+}
+
 static int read_messages(const struct json *list, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
@@ -112,15 +128,7 @@ static int read_messages(const struct json *list, const char *where, struct json
             if (strcmp(json_key(it), "role") != 0 && strcmp(json_key(it), "content") != 0)
                 note_unknown(unknown, "messages[].", json_key(it));
     }
-    if (r->text.failed)
-        return mem_fail(e, "a conversation", r->text.n);
-    const char *p = r->text.data;
-    for (size_t i = 0; i < r->n_messages; i++) {
-        r->messages[i].role = p;
-        r->messages[i].content = p += strlen(p) + 1;
-        p += r->messages[i].n + 1;
-    }
-    return 0;
+    return point_messages(r, e);
 }
 
 static int read_tokens(const struct json *tokens, const struct json *loss, const char *where, struct jsonl_record *r, struct err *e)
@@ -160,45 +168,103 @@ static int read_tokens(const struct json *tokens, const struct json *loss, const
     return 0;
 }
 
-static int read_record(const struct json *root, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
+/* Two turns of named texts: `user`, with `more` behind an empty line when it is there and not empty, and `assistant`. */
+static int read_turns(const struct json *root, const char *user, const char *more, const char *assistant, const char *where, struct jsonl_record *r,
+                      struct err *e)
 {
-    static const char *const known[] = {"messages", "text", "tokens", "loss"};
-    const struct json *messages = json_get(root, "messages"), *text = json_get(root, "text"), *tokens = json_get(root, "tokens");
-    if (json_kind(root) != JSON_OBJECT)
-        FAIL(e, ERR_DATA, "%s: %s, expected an object with \"messages\", \"text\" or \"tokens\"", where, json_kind_name(json_kind(root)));
-    const char *near = NULL;
-    for (void *it = json_first(root); it != NULL; it = json_next(root, it)) {
-        bool is_known = false;
-        for (int k = 0; k < 4; k++)
-            is_known |= strcmp(json_key(it), known[k]) == 0;
-        if (is_known)
+    const char *const keys[3] = {user, more, assistant}, *const roles[3] = {"user", NULL, "assistant"};
+    for (int i = 0; i < 3; i++) {
+        size_t n;
+        const struct json *j = keys[i] != NULL ? json_get(root, keys[i]) : NULL;
+        const char *s = json_string(j, &n);
+        if (roles[i] == NULL && j == NULL)
             continue;
-        near = near == NULL ? nearest_word(json_key(it), known, 3) : near;
-        note_unknown(unknown, "", json_key(it));
+        if (s == NULL)
+            FAIL(e, ERR_DATA, "%s: %s: %s, expected a text", where, keys[i], json_kind_name(json_kind(j)));
+        if (roles[i] == NULL && n == 0)
+            continue;
+        if (roles[i] == NULL) {
+            r->text.n--; /* the end of the user's content, which goes on */
+            r->messages[0].n += n + 2;
+            buf_puts(&r->text, "\n\n");
+        } else {
+            TRY(add_message(r, e));
+            r->messages[r->n_messages - 1].n = n;
+            buf_add(&r->text, roles[i], strlen(roles[i]) + 1);
+        }
+        buf_add(&r->text, s, n);
+        buf_add(&r->text, "", 1);
     }
-    int found = (messages != NULL) + (text != NULL) + (tokens != NULL);
-    if (found == 0)
-        FAIL(e, ERR_DATA, "%s: no \"messages\", \"text\" or \"tokens\", expected one of them%s%s%s", where, near ? ". Did you mean \"" : "",
-             near ? near : "", near ? "\"?" : "");
-    if (found > 1)
-        FAIL(e, ERR_DATA, "%s: more than one of \"messages\", \"text\" and \"tokens\", expected exactly one", where);
-    if (tokens == NULL && json_get(root, "loss") != NULL)
-        FAIL(e, ERR_DATA, "%s: loss: without \"tokens\", expected it beside them", where);
-    if (messages != NULL) {
-        r->kind = JSONL_MESSAGES;
-        return read_messages(messages, where, r, unknown, e);
-    }
-    if (tokens != NULL) {
-        r->kind = JSONL_TOKENS;
-        return read_tokens(tokens, json_get(root, "loss"), where, r, e);
-    }
+    return point_messages(r, e);
+}
+
+static int read_text(const struct json *text, const char *where, struct jsonl_record *r, struct err *e)
+{
     size_t n;
     const char *s = json_string(text, &n);
     if (s == NULL)
         FAIL(e, ERR_DATA, "%s: text: %s, expected a text", where, json_kind_name(json_kind(text)));
-    r->kind = JSONL_TEXT;
     buf_add(&r->text, s, n);
     return r->text.failed ? mem_fail(e, "a text", n) : 0;
+}
+
+/* The forms of a line, each with the key that tells it and the keys that belong to it. */
+static const struct form {
+    enum jsonl_kind kind;
+    const char *keys[3];
+} forms[] = {
+    {JSONL_MESSAGES, {"messages"}},
+    {JSONL_TEXT, {"text"}},
+    {JSONL_TOKENS, {"tokens", "loss"}},
+    {JSONL_PAIR, {"prompt", "completion"}},
+    {JSONL_MESSAGES, {"question", "answer"}},
+    {JSONL_MESSAGES, {"instruction", "output", "input"}},
+};
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
+static int find_form(const struct json *root, const char *where, const struct form **out, struct err *e)
+{
+    const char *names[N_FORMS], *near = NULL;
+    *out = NULL;
+    for (int i = 0; i < N_FORMS; i++) {
+        names[i] = forms[i].keys[0];
+        if (json_get(root, names[i]) == NULL)
+            continue;
+        if (*out != NULL)
+            FAIL(e, ERR_DATA, "%s: \"%s\" and \"%s\", expected only one of them in a line", where, (*out)->keys[0], names[i]);
+        *out = &forms[i];
+    }
+    for (void *it = json_first(root); *out == NULL && it != NULL && near == NULL; it = json_next(root, it))
+        near = nearest_word(json_key(it), names, N_FORMS);
+    if (*out == NULL)
+        FAIL(e, ERR_DATA, "%s: no \"messages\", \"text\", \"prompt\", \"question\", \"instruction\" or \"tokens\", expected one of them%s%s%s", where,
+             near ? ". Did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return 0;
+}
+
+static int read_record(const struct json *root, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
+{
+    const struct form *f;
+    if (json_kind(root) != JSON_OBJECT)
+        FAIL(e, ERR_DATA, "%s: %s, expected an object with \"messages\", \"text\" or \"tokens\"", where, json_kind_name(json_kind(root)));
+    TRY(find_form(root, where, &f, e));
+    for (void *it = json_first(root); it != NULL; it = json_next(root, it)) {
+        bool known = false;
+        for (int k = 0; k < 3 && f->keys[k] != NULL; k++)
+            known |= strcmp(json_key(it), f->keys[k]) == 0;
+        if (!known && strcmp(json_key(it), "loss") == 0)
+            FAIL(e, ERR_DATA, "%s: loss: without \"tokens\", expected it beside them", where);
+        if (!known)
+            note_unknown(unknown, "", json_key(it));
+    }
+    r->kind = f->kind;
+    if (f->kind == JSONL_TEXT)
+        return read_text(json_get(root, "text"), where, r, e);
+    if (f->kind == JSONL_TOKENS)
+        return read_tokens(json_get(root, "tokens"), json_get(root, "loss"), where, r, e);
+    if (f->keys[1] == NULL)
+        return read_messages(json_get(root, "messages"), where, r, unknown, e);
+    return read_turns(root, f->keys[0], f->keys[2], f->keys[1], where, r, e);
 }
 
 int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)

@@ -11,7 +11,12 @@
 #include "trainer/base/err.h"
 
 enum { JSONL_MAX_LINE = 64 << 20, JSONL_MAX_UNKNOWN = 16 };
-enum jsonl_kind { JSONL_MESSAGES, JSONL_TEXT, JSONL_TOKENS };
+enum jsonl_kind {
+    JSONL_MESSAGES, /* {"messages": [...]}; also {"question", "answer"} and Alpaca's {"instruction", "input", "output"} as two turns */
+    JSONL_TEXT,     /* {"text"} */
+    JSONL_PAIR,     /* {"prompt", "completion"} */
+    JSONL_TOKENS    /* {"tokens", "loss"} */
+};
 
 /* Keys that lorat does not know, each remembered once with the number of lines that had it. */
 struct jsonl_unknown {
@@ -25,9 +30,9 @@ struct jsonl_unknown {
 
 struct jsonl_record { /* begin with zero; memory is reused from line to line; end with jsonl_free */
     enum jsonl_kind kind;
-    struct chat_message *messages; /* (n_messages); role and content point into text */
+    struct chat_message *messages; /* (n_messages); role and content point into text; of a JSONL_PAIR: prompt and completion as turns */
     size_t n_messages, cap_messages;
-    struct buf text;               /* JSONL_TEXT: the text; JSONL_MESSAGES: roles and contents */
+    struct buf text;               /* JSONL_TEXT: the text; otherwise roles and contents */
     int32_t *tokens;               /* (n_tokens), >= 0; JSONL_TOKENS */
     float *weights;                /* (n_tokens), finite, >= 0; all 1 when the line has no "loss" */
     size_t n_tokens, cap_tokens;

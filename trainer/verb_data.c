@@ -15,10 +15,10 @@
 enum { MAX_INPUTS = 256 };
 
 static const struct option_row rows[] = {
-    {"input", "FILE", "a file of JSON lines: {\"messages\"}, {\"text\"} or {\"tokens\", \"loss\"}; may be repeated", 'i', true},
+    {"input", "FILE", "a file of JSON lines (docs/data-format.md lists the forms of a line); may be repeated", 'i', true},
     {"output", "FILE", "the dataset to write, data/name.h5", 'o', false},
     {"model", "DIR", "the model folder or .gguf file whose tokenizer and chat template are used", 'm', false},
-    {"template", "NAME", "a built-in chat template instead of the model's own", 0, false},
+    {"template", "NAME", "a built-in chat template instead of the model's own; prompt and completion are then rendered with it too", 0, false},
     {"vocab", "N", "without --model: ids of {\"tokens\"} are checked to be below N", 0, false},
     {"validation", "SHARE", "share of documents set aside for validation, 5% or 0.05; default none", 0, false},
     {"seed", "N", "which documents are set aside; default 0", 0, false},
@@ -105,6 +105,7 @@ static int open_model(const struct options *o, struct text_model *m, struct buil
         FAIL(e, ERR_MODEL, "%s: no tokenizer.json, expected one beside config.json", path);
     TRY(source_template(&m->source, name != NULL ? name : "auto", &b->template, e));
     b->tokenizer = m->tokenizer;
+    b->chat_pairs = name != NULL;
     b->vocab = m->source.facts.v;
     b->end_ids = m->source.facts.eos;
     b->n_end_ids = m->source.facts.n_eos;
