@@ -79,7 +79,8 @@ struct config {
 enum config_resume { RESUME_FREE, RESUME_SAID, RESUME_REFUSED };
 
 /* Pure: YAML text (n bytes) into out (all defaults set first). Errors are "<where>:line:column: ...". Strict: unknown key (with the
- * nearest known one), duplicate key, wrong type, out of range, alias, anchor, tag, several documents, nesting over 4. */
+ * nearest known one), duplicate key, wrong type, out of range, alias, anchor, tag, several documents, nesting over 4. What spans keys
+ * is checked too. Jobs that say the same are equal bytes. */
 int config_parse(const char *yaml, size_t n, const char *where, struct config *out, struct err *e);
 /* Read the file, parse, then apply `sets` ("train.epochs=1", values in YAML) in order, then check what spans keys. */
 int config_load(const char *path, const char *const *sets, int n_sets, struct config *out, struct err *e);
@@ -87,7 +88,7 @@ int config_load(const char *path, const char *const *sets, int n_sets, struct co
 void config_write(const struct config *c, struct buf *out);
 /* Every key with type, range, default, what a resume allows, meaning: for a terminal, or as Markdown for docs/. */
 void config_reference(struct buf *out, bool markdown);
-/* Compare a run's recorded job with the one now asked for: a line for each difference ("train.epochs: 3 -> 5") into said; 
+/* Compare a run's recorded job with the one now asked for: a line for each difference ("train.epochs: 3 -> 5") into said;
  * returns -1 (ERR_STATE, naming every refused key) when one of them would silently change the run. */
 int config_compare(const struct config *recorded, const struct config *now, struct buf *said, struct err *e);
 /* "q_proj", ... for bit 0..6. */

@@ -12,6 +12,11 @@
 #include "trainer/options.h"
 #include "trainer/verbs.h"
 
+/* Weak here, where they are looked up: a program linked without a verb's source says that the verb is not in it. */
+#define X(name, function, help) int function(int argc, char **argv, struct err *e) __attribute__((weak));
+VERB_LIST(X)
+#undef X
+
 #define X(name, function, help) {name, function, help},
 const struct verb verbs[] = {VERB_LIST(X)};
 #undef X
@@ -61,15 +66,18 @@ static int run_verb(int argc, char **argv, struct err *e)
 int verb_help(int argc, char **argv, struct err *e)
 {
     static const struct option_table table = {.verb = "help",
-                                              .args = "[VERB]",
+                                              .args = "[VERB...]",
                                               .about = "Print the verbs and the exit codes, or the help of one verb.",
-                                              .example = "lorat help train",
-                                              .max_args = 1};
+                                              .example = "lorat help train\nlorat help data build",
+                                              .max_args = 2};
     struct options o;
     int rc = options_read(&table, argc, argv, &o, e);
-    if (rc == 0 && o.n_args == 1) {
-        char *of_verb[] = {(char *)o.args[0], (char *)"--help", NULL};
-        rc = run_verb(2, of_verb, e);
+    if (rc == 0 && o.n_args > 0) {
+        char *words[4] = {NULL};
+        for (int i = 0; i < o.n_args; i++)
+            words[i] = (char *)o.args[i];
+        words[o.n_args] = (char *)"--help";
+        rc = run_verb(o.n_args + 1, words, e);
     } else if (rc == 0) {
         print_help();
     }

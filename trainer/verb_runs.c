@@ -47,6 +47,15 @@ static void take(const struct json *j, struct run_row *r)
         r->seconds = v;
 }
 
+/* Nothing that a terminal would obey. */
+static bool is_plain(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < 0x20 || *text > 0x7e)
+            return false;
+    return true;
+}
+
 static bool read_summary(const char *dir, struct run_row *r)
 {
     char path[PATH], *text;
@@ -60,7 +69,7 @@ static bool read_summary(const char *dir, struct run_row *r)
     if (!ok)
         return false;
     const char *state = json_string(json_get(j, "state"), NULL);
-    snprintf(r->state, sizeof r->state, "%s", state != NULL ? state : "?");
+    snprintf(r->state, sizeof r->state, "%s", state != NULL && is_plain(state) ? state : "?");
     take(j, r);
     json_free(j);
     return true;
@@ -174,7 +183,8 @@ static int list_runs(const char *folder, struct err *e)
         width = (int)strlen(names[i]) > width && strlen(names[i]) <= 40 ? (int)strlen(names[i]) : width;
     for (size_t i = 0; i < n; i++) {
         struct run_row r;
-        if (snprintf(dir, sizeof dir, "%s/%s", folder, names[i]) >= (int)sizeof dir || !io_is_dir(dir) || !read_run(dir, &r))
+        if (!is_plain(names[i]) || snprintf(dir, sizeof dir, "%s/%s", folder, names[i]) >= (int)sizeof dir || !io_is_dir(dir) ||
+            !read_run(dir, &r))
             continue;
         if (shown++ == 0)
             printf("%-*s  %-11s  %13s  %9s  %9s  %8s  %8s\n", width, "name", "state", "step", "loss", "eval loss", "tokens",

@@ -9,7 +9,7 @@
     X("train", verb_train, "train the job of a YAML file")                                       \
     X("plan", verb_plan, "what a job will take: memory, steps, time; nothing is loaded")         \
     X("config", verb_config, "check a job file and print it with every default; --reference")    \
-    X("data", verb_data, "build and look at datasets: data build, data show, data info") \
+    X("data", verb_data, "build and look at datasets: data build, data show, data info")         \
     X("generate", verb_generate, "let a base model, with or without an adapter, answer")         \
     X("export", verb_export, "write a trained adapter for other programs, or merge it")          \
     X("runs", verb_runs, "list the runs and where they stand")                                   \
@@ -17,8 +17,7 @@
     X("version", verb_version, "version, libraries and what this CPU can do")                    \
     X("help", verb_help, "help on a verb")
 
-/* Weak: a build without a verb's source still links and says that the verb is not in it. */
-#define X(name, function, help) int function(int argc, char **argv, struct err *e) ;
+#define X(name, function, help) int function(int argc, char **argv, struct err *e);
 VERB_LIST(X)
 #undef X
 

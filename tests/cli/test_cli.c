@@ -149,6 +149,8 @@ static void test_runs(void)
     put("runs/bad/summary.json", "{\"state\":");
     make("runs/odd");
     put("runs/odd/summary.json", "{\"state\":\"failed\",\"step\":\"x\",\"loss\":null,\"seconds\":1e300}");
+    make("runs/esc");
+    put("runs/esc/summary.json", "{\"state\":\"\\u001b[31m\"}");
     make("runs/empty");
     put("runs/a-file", "x");
     snprintf(path, sizeof path, "%s/runs/three/lock", dir);
@@ -159,6 +161,7 @@ static void test_runs(void)
     CHECK_HAS(out, "three   running               9/20     2.5000          -         -    1m 30s\n");
     CHECK_HAS(out, "odd     failed                   -          -          -         -         -\n");
     CHECK(strstr(out, "bad") == NULL && strstr(out, "empty") == NULL && strstr(out, "a-file") == NULL);
+    CHECK(strchr(out, 0x1b) == NULL);
     close(fd);
     expect(command, 0, "three   stopped               7/20     9.0000");
     expect("$L runs /nonexistent/x 2>&1", 9, "/nonexistent/x");
