@@ -184,8 +184,17 @@ INLINE void pack_straight(slot *dst, int32_t ld, const void *x, int64_t at, int3
     memset(dst + (int64_t)used * ld, 0, (size_t)(rows_padded / 2 - used) * (size_t)ld * sizeof(slot));
 }
 
-/* Elements j .. j+VW-1 of a row of slots, from F32. */
-INLINE void put_slots(slot *row, int32_t j, vf x, bool pairs) { store(row, j, x, pairs); }
+/* Elements j .. j+VW-1 of a row of slots, from F32. (Subnormal BF16 become 0, as vdpbf16ps would take them anyway.) */
+INLINE void put_slots(slot *row, int32_t j, vf x, bool pairs)
+{
+#if defined(__AVX512BF16__)
+    if (pairs) {
+        *(vh_any *)((uint16_t *)row + j) = (vh)_mm512_cvtneps_pbh((__m512)x);
+        return;
+    }
+#endif
+    store(row, j, x, pairs);
+}
 
 INLINE int32_t pad_to(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
 

@@ -49,13 +49,20 @@ INLINE vi vi_lanes(void)
 }
 INLINE float vf_sum(vf v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#endif
     float s = v[0];
     for (int i = 1; i < VW; i++)
         s += v[i];
     return s;
 }
+/* v holds no NaN. */
 INLINE float vf_top(vf v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#endif
     float s = v[0];
     for (int i = 1; i < VW; i++)
         s = v[i] > s ? v[i] : s;
