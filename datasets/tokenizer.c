@@ -61,11 +61,11 @@ const char *tokenizer_quote(const char *text, size_t n, char buf[96])
     size_t at = 0;
     buf[at++] = '\'';
     for (size_t i = 0; i < n; i++) {
-        if (at > 80) {
+        unsigned char c = (unsigned char)text[i];
+        if (at > 80 && ((c & 0xc0) != 0x80 || at > 86)) { /* not inside a character */
             at += (size_t)sprintf(buf + at, "...");
             break;
         }
-        unsigned char c = (unsigned char)text[i];
         if (c < 32 || c == 127)
             at += (size_t)sprintf(buf + at, "\\x%02x", c);
         else

@@ -36,9 +36,9 @@ int tokenizer_from_vocab(const struct vocab_source *v, const char *where, struct
 void tokenizer_close(struct tokenizer *t); /* NULL is fine */
 
 /* Append the ids of text; on failure nothing is appended. With `special`, texts of added/special tokens ("<|im_end|>") become
- * those tokens; without, they are ordinary text (what user-written content needs). Never adds BOS or EOS. Invalid UTF-8 is encoded
- * byte by byte. A byte for which the vocabulary has no token is left out, as the models' own tokenizers do (SmolLM2 lacks six
- * control characters): an unk_token is never written, since it may be a special one. */
+ * those tokens; without, they are ordinary text (what user-written content needs). Never adds BOS or EOS. Invalid UTF-8 is
+ * encoded byte by byte. A byte for which the vocabulary has no token is left out, as the models' own tokenizers do (SmolLM2
+ * lacks six control characters): an unk_token is never written, since it may be a special one. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool special, struct ids *out, struct err *e);
 /* The bytes of one token (special tokens: their text); borrowed; NULL for an unknown id. Bytes of one id may be part of a
  * character. */

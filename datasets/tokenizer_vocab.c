@@ -32,7 +32,7 @@ static int find_pre(const char *pre, const char *where, int *out, struct err *e)
         size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", i == 0 ? "" : i == N_KNOWN - 1 ? " or " : ", ", known[i].name);
     }
-    if (pre == NULL)
+    if (pre == NULL || *pre == 0)
         return err_set(e, ERR_MODEL, "%s: the pre-tokenizer is not named, expected %s. Use the model's Hugging Face folder",
                        where, names);
     return err_set(e, ERR_MODEL,
@@ -89,7 +89,7 @@ int tokenizer_from_vocab(const struct vocab_source *v, const char *where, struct
     if (v->model == NULL || strcmp(v->model, "gpt2") != 0)
         return err_set(e, ERR_MODEL,
                        "%s: the tokenizer's model is %s, expected 'gpt2' (byte-level BPE), the only kind that lorat knows", where,
-                       v->model ? tokenizer_quote(v->model, strlen(v->model), quoted) : "not named");
+                       v->model != NULL && *v->model ? tokenizer_quote(v->model, strlen(v->model), quoted) : "not named");
     int pre = 0;
     TRY(find_pre(v->pre, where, &pre, e));
     if (v->n_tokens > INT32_MAX || v->n_merges > INT32_MAX)

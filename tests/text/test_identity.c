@@ -201,11 +201,52 @@ static void padding(void)
     tokenizer_close(more);
 }
 
+/* Each kind of tokenizer, named as GGUF names it and written out as tokenizer.json has it. */
+static void both_sources(const char *pre, const char *pre_json, const char *normalizer, const char *ignore_merges)
+{
+    static const char *const tokens[] = {"a", "b", "ab", "<x>"}, *const merges[] = {"a b"};
+    static const int types[] = {1, 1, 1, 3};
+    struct err e = {0};
+    struct list l = {tokens, merges, types};
+    struct vocab_source v = {.arg = &l,
+                             .model = "gpt2",
+                             .pre = pre,
+                             .n_tokens = 4,
+                             .n_merges = 1,
+                             .token = list_token,
+                             .merge = list_merge,
+                             .type = list_type};
+    struct buf json = {0};
+    struct tokenizer *t = NULL, *u = NULL;
+    buf_printf(&json,
+               "{\"added_tokens\":[{\"id\":3,\"content\":\"<x>\",\"special\":true,\"normalized\":false}],\"normalizer\":%s,"
+               "\"pre_tokenizer\":%s,\"model\":{\"type\":\"BPE\",\"ignore_merges\":%s,\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},"
+               "\"merges\":[\"a b\"]}}",
+               normalizer, pre_json, ignore_merges);
+    CHECK_OK(tokenizer_from_vocab(&v, pre, &t, &e), &e);
+    CHECK_OK(tokenizer_from_json(json.data, json.n, pre, &u, &e), &e);
+    if (t != NULL && u != NULL)
+        CHECK(same_hash(t, u));
+    buf_free(&json);
+    tokenizer_close(t);
+    tokenizer_close(u);
+}
+
+#define TIKTOKEN(digits)                                                                                                         \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits                                               \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
 int main(int argc, char **argv)
 {
     const char *folder = argc > 1 ? argv[1] : NULL;
     what_counts();
     padding();
+    both_sources("gpt-2", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", "null", "false");
+    both_sources("smollm", DIGITS, "null", "false");
+    both_sources("refact", DIGITS, "null", "false");
+    both_sources("qwen2", SPLIT(TIKTOKEN("\\\\p{N}")), "{\"type\":\"NFC\"}", "false");
+    both_sources("llama-bpe", SPLIT(TIKTOKEN("\\\\p{N}{1,3}")), "null", "true");
+    both_sources("llama3", SPLIT(TIKTOKEN("\\\\p{N}{1,3}")), "null", "true");
     int n = written(open_gpt2(), "gpt-2", folder) + written(open_refact(), "refact", folder) +
             written(open_smollm2(), "smollm2", folder) + written(open_qwen3(), "qwen3", folder);
     printf("%d of 4 real vocabularies present\n", n);
