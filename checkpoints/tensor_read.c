@@ -7,13 +7,17 @@
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 
-enum { PIECE_BYTES = 4 << 20, SLICE = 8192 }; /* SLICE: elements a thread converts at a time, a multiple of every block */
+enum {
+    PIECE_BYTES = 4 << 20,
+    SLICE = 8192,  /* elements a thread converts at a time, a multiple of every block */
+    PARALLEL = 16, /* slices from which waking the other threads pays */
+};
 
 static void convert(enum tensor_type type, const char *src, int64_t n, enum dtype to, void *dst)
 {
     int64_t slice_bytes = SLICE / tensor_type_block(type) * tensor_type_block_bytes(type);
     int64_t slices = num_div_up(n, SLICE);
-#pragma omp parallel for schedule(static) if (slices > 1)
+#pragma omp parallel for schedule(static) if (slices >= PARALLEL)
     for (int64_t s = 0; s < slices; s++) {
         int64_t at = s * SLICE, k = n - at < SLICE ? n - at : SLICE;
         if (to == DT_F32)

@@ -241,7 +241,7 @@ static void golden(void)
 
 int main(int argc, char **argv)
 {
-    const char *base = getenv("TMPDIR");
+    const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR"); /* in memory: hundreds of fsyncs */
     struct err e = {0};
     snprintf(folder, sizeof folder, "%s/lorat-export-XXXXXX", base ? base : "/tmp");
     if (mkdtemp(folder) == NULL)
