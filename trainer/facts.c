@@ -32,7 +32,8 @@ static int check_rope(const struct facts *f, const char *where, struct err *e)
     if ((f->rope.kind == ROPE_LINEAR || f->rope.kind == ROPE_LLAMA3) && (!(f->rope.factor >= 1) || !isfinite(f->rope.factor)))
         FAIL(e, ERR_MODEL, "%s: the rotary scaling factor is %g, expected at least 1", where, f->rope.factor);
     if (f->rope.kind == ROPE_LLAMA3) {
-        if (!(f->rope.low_freq_factor > 0) || !(f->rope.high_freq_factor > f->rope.low_freq_factor) || !isfinite(f->rope.high_freq_factor))
+        if (!(f->rope.low_freq_factor > 0) || !(f->rope.high_freq_factor > f->rope.low_freq_factor) ||
+            !isfinite(f->rope.high_freq_factor))
             FAIL(e, ERR_MODEL, "%s: low_freq_factor %g and high_freq_factor %g, expected 0 < low < high", where,
                  f->rope.low_freq_factor, f->rope.high_freq_factor);
         if (f->rope.original_context < 1)
@@ -42,7 +43,8 @@ static int check_rope(const struct facts *f, const char *where, struct err *e)
     if (f->rope.kind == ROPE_FACTORS)
         for (int32_t i = 0; i < f->q / 2; i++)
             if (!(f->rope.factors[i] > 0) || !isfinite(f->rope.factors[i]))
-                FAIL(e, ERR_MODEL, "%s: rotary factor %d is %g, expected a positive number", where, i, (double)f->rope.factors[i]);
+                FAIL(e, ERR_MODEL, "%s: rotary factor %d is %g, expected a positive number", where, i,
+                     (double)f->rope.factors[i]);
     return 0;
 }
 

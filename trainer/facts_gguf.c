@@ -58,7 +58,8 @@ static int read_arch(struct keys *k, struct facts *f, struct err *e)
     f->qkv_bias = strcmp(k->arch, "qwen2") == 0;
     f->qk_norm = strcmp(k->arch, "qwen3") == 0;
     if (strcmp(k->arch, "llama") != 0 && !f->qkv_bias && !f->qk_norm)
-        FAIL(e, ERR_MODEL, "%s: the architecture is \"%s\", expected llama, qwen2 or qwen3. Others are not supported", k->where, k->arch);
+        FAIL(e, ERR_MODEL, "%s: the architecture is \"%s\", expected llama, qwen2 or qwen3. Others are not supported", k->where,
+             k->arch);
     snprintf(f->arch, sizeof f->arch, "%s", k->arch);
     return 0;
 }
@@ -70,12 +71,13 @@ static int refuse_unsupported(const struct keys *k, struct err *e)
     int64_t n;
     for (size_t i = 0; i < sizeof experts / sizeof experts[0]; i++)
         if (gguf_i64(k->g, full_key(k, experts[i], name), &n) && n > 0)
-            FAIL(e, ERR_MODEL, "%s: \"%s\" is %lld, expected a dense model. Mixtures of experts are not supported", k->where, name,
-                 (long long)n);
+            FAIL(e, ERR_MODEL, "%s: \"%s\" is %lld, expected a dense model. Mixtures of experts are not supported", k->where,
+                 name, (long long)n);
     int64_t window, context;
     if (gguf_i64(k->g, full_key(k, "context_length", name), &context) &&
         gguf_i64(k->g, full_key(k, "attention.sliding_window", name), &window) && window > 0 && window < context)
-        FAIL(e, ERR_MODEL, "%s: a sliding window of %lld tokens under a context of %lld, expected none. Sliding windows are not supported",
+        FAIL(e, ERR_MODEL,
+             "%s: a sliding window of %lld tokens under a context of %lld, expected none. Sliding windows are not supported",
              k->where, (long long)window, (long long)context);
     return 0;
 }
@@ -86,8 +88,8 @@ static int read_sizes(const struct keys *k, const struct tensor_list *tensors, s
     double eps;
     const struct tensor *embed = tensor_find(tensors, "token_embd.weight");
     if (embed == NULL || embed->rank != 2)
-        FAIL(e, ERR_MODEL, "%s: tensor \"token_embd.weight\" is %s, expected (V, D). A file with only a vocabulary is no model", k->where,
-             embed == NULL ? "missing" : "not a matrix");
+        FAIL(e, ERR_MODEL, "%s: tensor \"token_embd.weight\" is %s, expected (V, D). A file with only a vocabulary is no model",
+             k->where, embed == NULL ? "missing" : "not a matrix");
     TRY(read_int(k, "block_count", FACTS_MAX_LAYERS, -1, &l, e));
     TRY(read_int(k, "embedding_length", FACTS_MAX_WIDTH, -1, &d, e));
     TRY(read_int(k, "feed_forward_length", FACTS_MAX_WIDTH, -1, &ff, e));
@@ -99,11 +101,12 @@ static int read_sizes(const struct keys *k, const struct tensor_list *tensors, s
         FAIL(e, ERR_MODEL, "%s: the head size is %lld, expected at most %d", k->where, (long long)q, FACTS_MAX_HEAD_SIZE);
     TRY(read_int(k, "attention.value_length", FACTS_MAX_HEAD_SIZE, q, &other, e));
     if (other != q)
-        FAIL(e, ERR_MODEL, "%s: keys of %lld and values of %lld elements a head, expected the same", k->where, (long long)q, (long long)other);
+        FAIL(e, ERR_MODEL, "%s: keys of %lld and values of %lld elements a head, expected the same", k->where, (long long)q,
+             (long long)other);
     TRY(read_int(k, "rope.dimension_count", FACTS_MAX_HEAD_SIZE, q, &other, e));
     if (other != q)
-        FAIL(e, ERR_MODEL, "%s: %lld of a head's %lld elements are rotated, expected all. Partly rotated heads are not supported", k->where,
-             (long long)other, (long long)q);
+        FAIL(e, ERR_MODEL, "%s: %lld of a head's %lld elements are rotated, expected all. Partly rotated heads are not supported",
+             k->where, (long long)other, (long long)q);
     v = embed->shape[0];
     if (v < 1 || v > FACTS_MAX_VOCABULARY)
         FAIL(e, ERR_MODEL, "%s: a vocabulary of %lld tokens, expected 1 to %d", k->where, (long long)v, FACTS_MAX_VOCABULARY);
@@ -111,7 +114,8 @@ static int read_sizes(const struct keys *k, const struct tensor_list *tensors, s
     if (other != v)
         FAIL(e, ERR_MODEL, "%s: a vocabulary of %lld tokens but %lld rows in \"token_embd.weight\", expected the same", k->where,
              (long long)other, (long long)v);
-    f->l = (int32_t)l, f->d = (int32_t)d, f->f = (int32_t)ff, f->h = (int32_t)h, f->k = (int32_t)kv, f->q = (int32_t)q, f->v = (int32_t)v;
+    f->l = (int32_t)l, f->d = (int32_t)d, f->f = (int32_t)ff, f->h = (int32_t)h, f->k = (int32_t)kv, f->q = (int32_t)q,
+    f->v = (int32_t)v;
     f->tied = tensor_find(tensors, "output.weight") == NULL;
     TRY(read_number(k, "attention.layer_norm_rms_epsilon", 0, &eps, e));
     f->norm_eps = (float)eps;
@@ -153,7 +157,8 @@ static int read_rope(const struct keys *k, const struct tensor_list *tensors, st
 
 static int read_tokens(const struct keys *k, struct facts *f, struct err *e)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     int64_t id;
     if (gguf_i64(k->g, "tokenizer.ggml.bos_token_id", &id)) {
         if (id < 0 || id >= f->v)

@@ -22,7 +22,8 @@ static const char known_families[] = "llama, mistral, qwen2 or qwen3";
 static bool is_set(const struct json *j) { return json_kind(j) != JSON_ABSENT && json_kind(j) != JSON_NULL; }
 
 /* A whole number; `fallback` when the key is absent or null (negative: the key must be there). */
-static int read_int(const struct json *o, const char *key, int64_t max, int64_t fallback, const char *where, int64_t *out, struct err *e)
+static int read_int(const struct json *o, const char *key, int64_t max, int64_t fallback, const char *where, int64_t *out,
+                    struct err *e)
 {
     const struct json *j = json_get(o, key);
     *out = fallback;
@@ -98,7 +99,8 @@ static int read_sizes(const struct json *o, int family, const char *where, struc
     TRY(read_int(o, "head_dim", FACTS_MAX_HEAD_SIZE, usual, where, &q, e));
     if (q > FACTS_MAX_HEAD_SIZE)
         FAIL(e, ERR_MODEL, "%s: the head size is %lld, expected at most %d", where, (long long)q, FACTS_MAX_HEAD_SIZE);
-    f->l = (int32_t)l, f->d = (int32_t)d, f->f = (int32_t)ff, f->h = (int32_t)h, f->k = (int32_t)k, f->q = (int32_t)q, f->v = (int32_t)v;
+    f->l = (int32_t)l, f->d = (int32_t)d, f->f = (int32_t)ff, f->h = (int32_t)h, f->k = (int32_t)k, f->q = (int32_t)q,
+    f->v = (int32_t)v;
 
     double eps;
     TRY(read_number(o, "rms_norm_eps", NAN, where, &eps, e));
@@ -125,11 +127,13 @@ static int refuse_unsupported(const struct json *o, int family, const char *wher
     }
     for (size_t i = 0; i < sizeof experts / sizeof experts[0]; i++)
         if (is_set(json_get(o, experts[i])))
-            FAIL(e, ERR_MODEL, "%s: \"%s\" is set, expected a dense model. Mixtures of experts are not supported", where, experts[i]);
+            FAIL(e, ERR_MODEL, "%s: \"%s\" is set, expected a dense model. Mixtures of experts are not supported", where,
+                 experts[i]);
     const struct json *quantization = json_get(o, "quantization_config");
     if (is_set(quantization)) {
         const char *method = json_string(json_get(quantization, "quant_method"), NULL);
-        FAIL(e, ERR_MODEL, "%s: the weights are quantized (%.64s), expected BF16, F16 or F32. Take the model's unquantized repository", where,
+        FAIL(e, ERR_MODEL,
+             "%s: the weights are quantized (%.64s), expected BF16, F16 or F32. Take the model's unquantized repository", where,
              method ? method : "quantization_config");
     }
     const char *act = json_string(json_get(o, "hidden_act"), NULL);
@@ -154,15 +158,18 @@ static int refuse_window(const struct json *o, int family, const struct facts *f
         const char *type = json_string(json_at(types, i), NULL);
         bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
         if (!slides && (type == NULL || strcmp(type, "full_attention") != 0))
-            FAIL(e, ERR_MODEL, "%s: layer type \"%.64s\" of layer %zu, expected \"full_attention\"", where, type ? type : "(none)", i);
+            FAIL(e, ERR_MODEL, "%s: layer type \"%.64s\" of layer %zu, expected \"full_attention\"", where,
+                 type ? type : "(none)", i);
         used = used || slides;
     }
     if (!used || !is_set(window))
         return 0;
     if (!json_i64(window, &length))
-        FAIL(e, ERR_MODEL, "%s: \"sliding_window\" is %s, expected a whole number or null", where, json_kind_name(json_kind(window)));
+        FAIL(e, ERR_MODEL, "%s: \"sliding_window\" is %s, expected a whole number or null", where,
+             json_kind_name(json_kind(window)));
     if (length < f->context)
-        FAIL(e, ERR_MODEL, "%s: a sliding window of %lld tokens under a context of %lld, expected none. Sliding windows are not supported",
+        FAIL(e, ERR_MODEL,
+             "%s: a sliding window of %lld tokens under a context of %lld, expected none. Sliding windows are not supported",
              where, (long long)length, (long long)f->context);
     return 0;
 }
@@ -181,7 +188,8 @@ static int read_rope(const struct json *o, const char *where, struct facts *f, s
     TRY(read_number(o, "partial_rotary_factor", 1.0, where, &outer_part, e));
     TRY(read_number(p, "partial_rotary_factor", outer_part, where, &part, e));
     if (part != 1.0)
-        FAIL(e, ERR_MODEL, "%s: \"partial_rotary_factor\" is %g, expected 1. Partly rotated heads are not supported", where, part);
+        FAIL(e, ERR_MODEL, "%s: \"partial_rotary_factor\" is %g, expected 1. Partly rotated heads are not supported", where,
+             part);
     if (!is_set(p))
         return 0;
 
@@ -189,7 +197,8 @@ static int read_rope(const struct json *o, const char *where, struct facts *f, s
     if (type == NULL)
         type = json_string(json_get(p, "type"), NULL);
     if (type == NULL)
-        FAIL(e, ERR_MODEL, "%s: the rotary parameters name no \"rope_type\", expected \"default\", \"linear\" or \"llama3\"", where);
+        FAIL(e, ERR_MODEL, "%s: the rotary parameters name no \"rope_type\", expected \"default\", \"linear\" or \"llama3\"",
+             where);
     if (strcmp(type, "default") == 0)
         return 0;
     if (strcmp(type, "linear") == 0) {
@@ -197,7 +206,8 @@ static int read_rope(const struct json *o, const char *where, struct facts *f, s
         return read_number(p, "factor", NAN, where, &f->rope.factor, e);
     }
     if (strcmp(type, "llama3") != 0)
-        FAIL(e, ERR_MODEL, "%s: rotary scaling \"%.64s\", expected \"default\", \"linear\" or \"llama3\". Others are not supported", where,
+        FAIL(e, ERR_MODEL,
+             "%s: rotary scaling \"%.64s\", expected \"default\", \"linear\" or \"llama3\". Others are not supported", where,
              type);
     f->rope.kind = ROPE_LLAMA3;
     TRY(read_number(p, "factor", NAN, where, &f->rope.factor, e));
@@ -215,10 +225,12 @@ static int read_eos(const struct json *o, const char *where, struct facts *f, st
     if (json_i64(eos, &id))
         return facts_add_eos(f, id, where, e);
     if (json_kind(eos) != JSON_ARRAY)
-        FAIL(e, ERR_MODEL, "%s: \"eos_token_id\" is %s, expected a token id or a list of them", where, json_kind_name(json_kind(eos)));
+        FAIL(e, ERR_MODEL, "%s: \"eos_token_id\" is %s, expected a token id or a list of them", where,
+             json_kind_name(json_kind(eos)));
     for (size_t i = 0; i < json_length(eos); i++) {
         if (!json_i64(json_at(eos, i), &id))
-            FAIL(e, ERR_MODEL, "%s: \"eos_token_id\" holds %s, expected token ids", where, json_kind_name(json_kind(json_at(eos, i))));
+            FAIL(e, ERR_MODEL, "%s: \"eos_token_id\" holds %s, expected token ids", where,
+                 json_kind_name(json_kind(json_at(eos, i))));
         TRY(facts_add_eos(f, id, where, e));
     }
     return 0;

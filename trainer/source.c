@@ -50,7 +50,8 @@ void source_own_name(const struct source *s, enum role r, int layer, char name[9
 
 bool source_has(const struct source *s, enum role r)
 {
-    return !(r == ROLE_HEAD && s->facts.tied) && !(roles[r].bias && !s->facts.qkv_bias) && !(roles[r].qk_norm && !s->facts.qk_norm);
+    return !(r == ROLE_HEAD && s->facts.tied) && !(roles[r].bias && !s->facts.qkv_bias) &&
+           !(roles[r].qk_norm && !s->facts.qk_norm);
 }
 
 void source_shape(const struct facts *f, enum role r, int64_t shape[2], int *rank)
@@ -79,7 +80,11 @@ void source_shape(const struct facts *f, enum role r, int64_t shape[2], int *ran
         break;
     }
     *rank = 2;
-    shape[0] = r == ROLE_EMBED || r == ROLE_HEAD ? f->v : r == ROLE_Q ? hq : r == ROLE_K || r == ROLE_V ? kq : r == ROLE_GATE || r == ROLE_UP ? f->f : d;
+    shape[0] = r == ROLE_EMBED || r == ROLE_HEAD ? f->v
+               : r == ROLE_Q                     ? hq
+               : r == ROLE_K || r == ROLE_V      ? kq
+               : r == ROLE_GATE || r == ROLE_UP  ? f->f
+                                                 : d;
     shape[1] = r == ROLE_O ? hq : r == ROLE_DOWN ? f->f : d;
 }
 
@@ -96,7 +101,8 @@ static bool derivable(const struct source *s, const struct tensor *t, struct err
         return tensor_require(&s->tensors, t->name, rank, shape, &t, e) == 0;
     }
     static const char table[] = ".self_attn.rotary_emb.inv_freq"; /* Llama files of 2023 */
-    return n >= sizeof table && strncmp(t->name, "model.layers.", 13) == 0 && strcmp(t->name + n - (sizeof table - 1), table) == 0;
+    return n >= sizeof table && strncmp(t->name, "model.layers.", 13) == 0 &&
+           strcmp(t->name + n - (sizeof table - 1), table) == 0;
 }
 
 int source_check_tensors(const struct source *s, struct err *e)
@@ -117,8 +123,10 @@ int source_check_tensors(const struct source *s, struct err *e)
             source_own_name(s, r, layer, name);
             TRY_DONE(tensor_require(&s->tensors, name, rank, shape, &t, e));
             if (t->type == TT_OTHER) {
-                rc = err_set(e, ERR_MODEL, "%s: tensor \"%s\" is of type %s, expected F32, F16, BF16, Q8_0, Q4_0 or Q4_1. Other types are not"
-                             " supported", s->tensors.files[t->file].path, name, t->type_text);
+                rc = err_set(e, ERR_MODEL,
+                             "%s: tensor \"%s\" is of type %s, expected F32, F16, BF16, Q8_0, Q4_0 or Q4_1. Other types are not"
+                             " supported",
+                             s->tensors.files[t->file].path, name, t->type_text);
                 goto done;
             }
             used[t - s->tensors.tensors] = true;
@@ -133,7 +141,8 @@ int source_check_tensors(const struct source *s, struct err *e)
             rc = err_set(e, why.code, "%s", why.text);
             goto done;
         }
-        rc = err_set(e, ERR_MODEL, "%s: tensor \"%.96s\" %s is not part of a %s model of %d layers, expected only tensors that are used",
+        rc = err_set(e, ERR_MODEL,
+                     "%s: tensor \"%.96s\" %s is not part of a %s model of %d layers, expected only tensors that are used",
                      s->tensors.files[t->file].path, t->name, tensor_shape_text(t, text), s->facts.arch, s->facts.l);
         goto done;
     }
@@ -150,8 +159,10 @@ static int folder_facts(struct source *s, struct err *e)
     TRY_DONE(source_read_optional(s->path, "config.json", &config, &n, e));
     if (config == NULL) {
         if (io_exists(source_join(s->path, "adapter_config.json", path))) {
-            rc = err_set(e, ERR_MODEL, "%s: this is an adapter, expected a model. Name the adapter's base model here, and the adapter in"
-                         " lora.start_from", s->path);
+            rc = err_set(e, ERR_MODEL,
+                         "%s: this is an adapter, expected a model. Name the adapter's base model here, and the adapter in"
+                         " lora.start_from",
+                         s->path);
             goto done;
         }
         err_set(e, ERR_MODEL, "%s: there is no config.json, expected a model folder", s->path);

@@ -27,8 +27,8 @@ struct source {
     struct gguf *gguf;          /* NULL for a folder */
 };
 
-/* Open a folder or a .gguf file. plan_only: config.json is enough, no weights are looked for. A path that is not there gets a message
- * with the command that brings it (`hf download ORG/NAME --exclude "original/..." --local-dir PATH`; known names get their repository).
+/* Open a folder or a .gguf file. plan_only: config.json is enough, no weights are looked for. A path that is not there gets a
+ * message with the command that brings it (`hf download ORG/NAME --local-dir PATH`; known names get their repository).
  * Every tensor of the file is accounted for: used, known and derivable (rope_freqs, tied heads), or an error by name. */
 int source_open(const char *path, bool plan_only, struct source *out, struct err *e);
 void source_close(struct source *s);

@@ -35,11 +35,15 @@ static bool has(const char *folder, const char *name)
 static int no_weights(const char *folder, struct err *e)
 {
     if (has(folder, "pytorch_model.bin") || has(folder, "pytorch_model.bin.index.json"))
-        FAIL(e, ERR_MODEL, "%s: the weights are a pickle (pytorch_model.bin), expected model.safetensors. Save the model with transformers'"
-             " save_pretrained, which writes safetensors", folder);
+        FAIL(e, ERR_MODEL,
+             "%s: the weights are a pickle (pytorch_model.bin), expected model.safetensors. Save the model with transformers'"
+             " save_pretrained, which writes safetensors",
+             folder);
     if (has(folder, "consolidated.safetensors") || has(folder, "consolidated.00.pth"))
-        FAIL(e, ERR_MODEL, "%s: the weights are in the maker's own layout (consolidated), expected model.safetensors. Fetch the files"
-             " model-*.safetensors and model.safetensors.index.json too", folder);
+        FAIL(e, ERR_MODEL,
+             "%s: the weights are in the maker's own layout (consolidated), expected model.safetensors. Fetch the files"
+             " model-*.safetensors and model.safetensors.index.json too",
+             folder);
     err_set(e, ERR_MODEL, "%s: there are no weights, expected model.safetensors or model.safetensors.index.json", folder);
     return source_add_command(folder, e);
 }
@@ -52,7 +56,8 @@ static int check_shard_name(const char *name, const char *where, struct err *e)
     for (const unsigned char *p = (const unsigned char *)name; *p; p++)
         plain = plain && *p > 0x20 && *p < 0x7f && *p != '/' && *p != '\\';
     if (!plain)
-        FAIL(e, ERR_MODEL, "%s: a tensor's file is \"%.64s\", expected the name of a .safetensors file in the same folder", where, name);
+        FAIL(e, ERR_MODEL, "%s: a tensor's file is \"%.64s\", expected the name of a .safetensors file in the same folder", where,
+             name);
     return 0;
 }
 
@@ -85,8 +90,8 @@ static int open_index_files(const char *folder, const char *where, const struct 
             first = i;
         }
     if (missing > 0) {
-        err_set(e, ERR_MODEL, "%s: \"%s\" is missing (%zu of %zu files are), expected every file that %s names", folder, x->names[first],
-                missing, x->n, where + strlen(folder) + (where[strlen(folder)] == '/'));
+        err_set(e, ERR_MODEL, "%s: \"%s\" is missing (%zu of %zu files are), expected every file that %s names", folder,
+                x->names[first], missing, x->n, where + strlen(folder) + (where[strlen(folder)] == '/'));
         return source_add_command(folder, e);
     }
     for (size_t i = 0; i < x->n; i++)
@@ -104,13 +109,13 @@ static int check_index(const struct json *map, const char *where, const struct t
             FAIL(e, ERR_MODEL, "%s: tensor \"%.96s\" is missing in \"%s\", expected it there", where, json_key(it), file);
         const char *path = l->files[t->file].path, *slash = strrchr(path, '/');
         if (strcmp(slash == NULL ? path : slash + 1, file) != 0)
-            FAIL(e, ERR_MODEL, "%s: tensor \"%.96s\" lies in \"%s\", expected it in \"%s\"", where, json_key(it), slash == NULL ? path : slash + 1,
-                 file);
+            FAIL(e, ERR_MODEL, "%s: tensor \"%.96s\" lies in \"%s\", expected it in \"%s\"", where, json_key(it),
+                 slash == NULL ? path : slash + 1, file);
     }
     for (size_t i = 0; i < l->n; i++)
         if (json_get(map, l->tensors[i].name) == NULL)
-            FAIL(e, ERR_MODEL, "%s: tensor \"%.96s\" of %s is not in the index, expected every tensor in it", where, l->tensors[i].name,
-                 l->files[l->tensors[i].file].path);
+            FAIL(e, ERR_MODEL, "%s: tensor \"%.96s\" of %s is not in the index, expected every tensor in it", where,
+                 l->tensors[i].name, l->files[l->tensors[i].file].path);
     return 0;
 }
 

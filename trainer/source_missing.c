@@ -6,7 +6,8 @@
 #include "trainer/base/buf.h"
 #include "trainer/source_internal.h"
 
-/* Where a model's name lives. `exclude`: a second copy of the weights that need not be fetched. `gated`: a licence is asked for first. */
+/* Where a model's name lives. `exclude`: a second copy of the weights that need not be fetched. `gated`: a licence is asked for
+ * first. */
 static const struct {
     const char *organisation, *name, *exclude;
     bool gated;
@@ -129,6 +130,8 @@ int source_missing(const char *path, struct err *e)
 {
     char shown[300];
     snprintf(shown, sizeof shown, "%.*s%s", 250, path, strlen(path) > 250 ? "..." : "");
-    err_set(e, ERR_MODEL, "%s: there is nothing here, expected a model: a folder with config.json and safetensors files, or a .gguf file", shown);
+    err_set(e, ERR_MODEL,
+            "%s: there is nothing here, expected a model: a folder with config.json and safetensors files, or a .gguf file",
+            shown);
     return source_add_command(path, e);
 }

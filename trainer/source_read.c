@@ -38,7 +38,8 @@ done:
     return rc;
 }
 
-int source_read(const struct source *s, enum role r, int layer, int64_t row0, int64_t rows, enum dtype to, void *dst, struct err *e)
+int source_read(const struct source *s, enum role r, int layer, int64_t row0, int64_t rows, enum dtype to, void *dst,
+                struct err *e)
 {
     char name[96];
     source_own_name(s, r, layer, name);

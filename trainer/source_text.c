@@ -27,7 +27,8 @@ static void copy_text(const struct gguf *g, const char *key, char text[64])
 static int tokenizer_of_gguf(const struct source *s, struct tokenizer **out, struct err *e)
 {
     char model[64], pre[64];
-    struct vocab_source v = {.arg = s->gguf, .model = model, .pre = pre, .token = vocab_token, .merge = vocab_merge, .type = vocab_type};
+    struct vocab_source v = {
+        .arg = s->gguf, .model = model, .pre = pre, .token = vocab_token, .merge = vocab_merge, .type = vocab_type};
     copy_text(s->gguf, "tokenizer.ggml.model", model);
     copy_text(s->gguf, "tokenizer.ggml.pre", pre);
     v.n_tokens = gguf_array_length(s->gguf, "tokenizer.ggml.tokens");
@@ -58,14 +59,16 @@ static int config_template(const struct json *root, const char *where, const cha
     if (*text != NULL || json_kind(j) == JSON_ABSENT || json_kind(j) == JSON_NULL)
         return 0;
     if (json_kind(j) != JSON_ARRAY)
-        FAIL(e, ERR_MODEL, "%s: \"chat_template\" is %s, expected a text or a list of named ones", where, json_kind_name(json_kind(j)));
+        FAIL(e, ERR_MODEL, "%s: \"chat_template\" is %s, expected a text or a list of named ones", where,
+             json_kind_name(json_kind(j)));
     for (size_t i = 0; i < json_length(j); i++) {
         const char *name = json_string(json_get(json_at(j, i), "name"), NULL);
         if (name != NULL && strcmp(name, "default") == 0)
             *text = json_string(json_get(json_at(j, i), "template"), n);
     }
     if (*text == NULL)
-        FAIL(e, ERR_MODEL, "%s: none of its %zu chat templates is named \"default\", expected one. Name a built-in in data.template", where,
+        FAIL(e, ERR_MODEL,
+             "%s: none of its %zu chat templates is named \"default\", expected one. Name a built-in in data.template", where,
              json_length(j));
     return 0;
 }

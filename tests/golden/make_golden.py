@@ -153,8 +153,8 @@ def loss_of(logits, tokens, weights):
 
 def make_lora(base, spec, adapter_folder=None):
     model = peft.get_peft_model(base, peft.LoraConfig(
-        r=spec["rank"], lora_alpha=spec.get("alpha", 8), lora_dropout=0.0, bias="none", target_modules=TARGETS, use_rslora=spec["rslora"],
-        task_type="CAUSAL_LM"), autocast_adapter_dtype=False)
+        r=spec["rank"], lora_alpha=spec.get("alpha", 8), lora_dropout=0.0, bias="none", target_modules=TARGETS,
+        use_rslora=spec["rslora"], task_type="CAUSAL_LM"), autocast_adapter_dtype=False)
     if adapter_folder is not None:
         peft.set_peft_model_state_dict(model, load_file(adapter_folder / "adapter_model.safetensors"))
         return model
@@ -246,13 +246,15 @@ def make(name):
     single = Case(spec, folder, torch.float32)
     for kind, case in {"f32": single, "bf16": Case(spec, folder, torch.bfloat16)}.items():
         l, s, _ = case.run(tokens, weights)
-        error[kind] = {"logits": rel(l[:first], logits[:first]), "logits_all": rel(l, logits), "loss": abs(float(s - loss)) / float(loss)}
+        error[kind] = {"logits": rel(l[:first], logits[:first]), "logits_all": rel(l, logits),
+                       "loss": abs(float(s - loss)) / float(loss)}
         error[kind]["grad"] = {n: rel(p.grad, grads[n]) for n, p in case.params.items()}
         if kind == "f32":
             assert error[kind]["logits_all"] < 1e-5, error[kind]["logits_all"]
             assert max(error[kind]["grad"].values()) < 1e-5, error[kind]["grad"]
 
-    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": spec["weight_decay"], "max_norm": 1.0, "steps": 10}
+    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": spec["weight_decay"], "max_norm": 1.0,
+           "steps": 10}
     steps = ref.train(tokens, weights, opt)
     single.train(tokens, weights, opt)
     error["f32"]["final"] = {n: rel(single.params[n].data, p.data) for n, p in ref.params.items()}
@@ -270,7 +272,8 @@ def make(name):
         out["merged." + n] = state[n]
     out.update({"grad." + n: g for n, g in grads.items()})
     out.update({"final." + n: p.data for n, p in ref.params.items()})
-    save_file({n: t.detach().float().contiguous() for n, t in out.items()}, folder / "expected.safetensors", metadata={"format": "pt"})
+    save_file({n: t.detach().float().contiguous() for n, t in out.items()}, folder / "expected.safetensors",
+              metadata={"format": "pt"})
 
     (folder / "expected.json").write_text(json.dumps({
         "made_with": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
@@ -281,10 +284,12 @@ def make(name):
     for f in folder.rglob("*.safetensors"):
         f.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    print(f"{name}: loss {float(loss):.6f} -> {steps[-1]['loss']:.6f}, norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, "
+    print(f"{name}: loss {float(loss):.6f} -> {steps[-1]['loss']:.6f}, "
+          f"norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, "
           f"f32 {error['f32']['logits_all']:.1e} {max(error['f32']['grad'].values()):.1e} {max(error['f32']['final'].values()):.1e}, "
           f"bf16 {error['bf16']['logits_all']:.1e} {max(error['bf16']['grad'].values()):.1e}, "
-          f"margins {gen['base']['margin']:.3f} {gen['adapter']['margin']:.3f}, {len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
+          f"margins {gen['base']['margin']:.3f} {gen['adapter']['margin']:.3f}, "
+          f"{len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
 
 
 def make_shapes():

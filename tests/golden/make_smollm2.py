@@ -4,7 +4,8 @@
     python tests/golden/make_smollm2.py SmolLM2-135M-Instruct.Q4_1.gguf     (also needs the package gguf)
 
 Writes tests/golden/smollm2/expected.json and expected.safetensors. The reference runs in float64 on the dequantized weights.
-The adapter (rank 8, alpha 16, all seven modules, nothing stored) follows a formula. Module t = 7 * layer + index in q k v o gate up down:
+The adapter (rank 8, alpha 16, all seven modules, nothing stored) follows a formula.
+Module t = 7 * layer + index in q k v o gate up down:
   A[r][i] = sin(1 + t + 0.731 * (r * in + i)) / sqrt(in)       computed in double, rounded to float32
   B[o][r] = 0.01 * sin(2 + t + 0.577 * (o * 8 + r))
 
@@ -14,7 +15,8 @@ expected.safetensors
   grad_norm               (L, 7, 2)          Euclidean norm of d loss / d A and / d B
   grad_sample             (L, 7, 2, 8)       their elements number s * count / 8 + s for s = 0..7 (count elements, row-major)
   q0_column, k0_column    column 0 of layer 0's q_proj and k_proj, dequantized, in Hugging Face's row order
-expected.json: tokens, doc_lengths, weights, positions, loss, loss_base, error as in make_golden.py; generate: greedy ids, float32.
+expected.json: tokens, doc_lengths, weights, positions, loss, loss_base, error as in make_golden.py;
+generate: greedy ids, float32.
 """
 
 import json
@@ -46,12 +48,14 @@ def load(reader):
     def value(key):
         return reader.fields["llama." + key].contents()
     config = LlamaConfig(
-        hidden_size=value("embedding_length"), intermediate_size=value("feed_forward_length"), num_hidden_layers=value("block_count"),
+        hidden_size=value("embedding_length"), intermediate_size=value("feed_forward_length"),
+        num_hidden_layers=value("block_count"),
         num_attention_heads=value("attention.head_count"), num_key_value_heads=value("attention.head_count_kv"),
         vocab_size=value("vocab_size"), max_position_embeddings=value("context_length"), rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": value("rope.freq_base")}, tie_word_embeddings=True,
         bos_token_id=1, eos_token_id=2, attn_implementation="sdpa")
-    names = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+    names = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+             "attn_output": "self_attn.o_proj",
              "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
              "ffn_norm": "post_attention_layernorm"}
     state = {}
@@ -127,7 +131,8 @@ def main():
 
     model = load(reader)
     state = model.state_dict()
-    out = {"q0_column": state["model.layers.0.self_attn.q_proj.weight"][:, 0], "k0_column": state["model.layers.0.self_attn.k_proj.weight"][:, 0]}
+    out = {"q0_column": state["model.layers.0.self_attn.q_proj.weight"][:, 0],
+           "k0_column": state["model.layers.0.self_attn.k_proj.weight"][:, 0]}
     out = {n: t.clone() for n, t in out.items()}
     prompt = torch.tensor(tok.encode(PROMPT).ids)
     gen = dict(mg.generate(model, prompt, 12), prompt=prompt.tolist(), text=PROMPT)
@@ -154,7 +159,8 @@ def main():
     out["logits_norm"] = logits[POSITIONS].norm(dim=-1)
     layers = len(grads) // 14
     out["grad_norm"] = torch.stack([g.norm() for g in grads]).view(layers, 7, 2)
-    out["grad_sample"] = torch.stack([g.flatten()[[s * g.numel() // 8 + s for s in range(8)]] for g in grads]).view(layers, 7, 2, 8)
+    samples = [g.flatten()[[s * g.numel() // 8 + s for s in range(8)]] for g in grads]
+    out["grad_sample"] = torch.stack(samples).view(layers, 7, 2, 8)
     folder = mg.HERE / "smollm2"
     folder.mkdir(exist_ok=True)
     save_file({n: t.contiguous() if t.dtype == torch.int32 else t.float().contiguous() for n, t in out.items()},

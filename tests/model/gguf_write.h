@@ -1,4 +1,5 @@
-/* gguf_write.h - a writer of GGUF files for tests, by the format's description: a header, metadata, a tensor table, aligned data. */
+/* gguf_write.h - a writer of GGUF files for tests, by the format's description: a header, metadata, a tensor table, aligned data.
+ */
 #ifndef LORAT_TESTS_GGUF_WRITE_H
 #define LORAT_TESTS_GGUF_WRITE_H
 

@@ -39,7 +39,10 @@ static inline void files_write(const char *dir, const char *name, const void *by
     }
 }
 
-static inline void files_write_text(const char *dir, const char *name, const char *text) { files_write(dir, name, text, strlen(text)); }
+static inline void files_write_text(const char *dir, const char *name, const char *text)
+{
+    files_write(dir, name, text, strlen(text));
+}
 
 static inline char *files_read(const char *dir, const char *name, size_t *n)
 {

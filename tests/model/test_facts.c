@@ -61,12 +61,18 @@ static void test_public_configurations(void)
         int bos, eos;
     } want[] = {
         /* total: the parameter counts that the models' pages state; blocks: millions, as in the hardware tables */
-        {"Llama-3.1-8B", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 5e5, 131072, 8030261248, 6979, false, false, false, 128000, 128001},
-        {"Llama-3.2-1B", "llama", 16, 2048, 8192, 32, 8, 64, 128256, 5e5, 131072, 1235814400, 973, false, false, true, 128000, 128001},
-        {"Mistral-7B-v0.3", "mistral", 32, 4096, 14336, 32, 8, 128, 32768, 1e6, 32768, 7248023552, 6979, false, false, false, 1, 2},
-        {"Qwen2.5-7B", "qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 1e6, 131072, 7615616512, 6525, true, false, false, 151643, 151643},
-        {"Qwen3-0.6B", "qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 1e6, 40960, 596049920, 440, false, true, true, 151643, 151645},
-        {"Qwen3-8B", "qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 1e6, 40960, 8190735360, 6945, false, true, false, 151643, 151645},
+        {"Llama-3.1-8B", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 5e5, 131072, 8030261248, 6979, false, false, false, 128000,
+         128001},
+        {"Llama-3.2-1B", "llama", 16, 2048, 8192, 32, 8, 64, 128256, 5e5, 131072, 1235814400, 973, false, false, true, 128000,
+         128001},
+        {"Mistral-7B-v0.3", "mistral", 32, 4096, 14336, 32, 8, 128, 32768, 1e6, 32768, 7248023552, 6979, false, false, false, 1,
+         2},
+        {"Qwen2.5-7B", "qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 1e6, 131072, 7615616512, 6525, true, false, false, 151643,
+         151643},
+        {"Qwen3-0.6B", "qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 1e6, 40960, 596049920, 440, false, true, true, 151643,
+         151645},
+        {"Qwen3-8B", "qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 1e6, 40960, 8190735360, 6945, false, true, false, 151643,
+         151645},
         {"SmolLM2-135M", "llama", 30, 576, 1536, 9, 3, 64, 49152, 1e5, 8192, 134515008, 106, false, false, true, 1, 2},
     };
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
@@ -153,8 +159,10 @@ static void test_refusals(void)
         {"Llama-3.1-8B", "\"eos_token_id\": 128001", "\"eos_token_id\": \"</s>\"", "eos_token_id"},
         {"Llama-3.2-1B", "\"head_dim\": 64", "\"head_dim\": 63", "even"},
         {"Mistral-7B-v0.3", "\"sliding_window\": null", "\"sliding_window\": 4096", "4096"},
-        {"Qwen2.5-7B", "\"use_sliding_window\": false", "\"use_sliding_window\": true, \"layer_types\": [\"linear_attention\"]", "linear_attention"},
-        {"Qwen2.5-7B", "\"sliding_window\": 131072", "\"layer_types\": [\"sliding_attention\"], \"sliding_window\": 4096", "sliding window"},
+        {"Qwen2.5-7B", "\"use_sliding_window\": false", "\"use_sliding_window\": true, \"layer_types\": [\"linear_attention\"]",
+         "linear_attention"},
+        {"Qwen2.5-7B", "\"sliding_window\": 131072", "\"layer_types\": [\"sliding_attention\"], \"sliding_window\": 4096",
+         "sliding window"},
         {"Qwen2.5-7B", "\"vocab_size\": 152064", "\"vocab_size\": 152064, \"vocab_size\": 152064", "vocab_size"},
     };
     struct buf b = {0};
@@ -181,9 +189,10 @@ static void test_refusals(void)
     replace(text, "\"sliding_window\": null", "\"sliding_window\": 32768", &b);
     CHECK_OK(facts_from_hf(b.data, b.n, NULL, 0, "x", &f, &e), &e);
     mem_free(text);
-    static const char old[] = "{\"model_type\": \"llama\", \"hidden_act\": \"silu\", \"hidden_size\": 4096, \"intermediate_size\": 11008, "
-                              "\"num_attention_heads\": 32, \"num_hidden_layers\": 32, \"vocab_size\": 32000, \"rms_norm_eps\": 1e-6, "
-                              "\"max_position_embeddings\": 2048, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}";
+    static const char old[] =
+        "{\"model_type\": \"llama\", \"hidden_act\": \"silu\", \"hidden_size\": 4096, \"intermediate_size\": 11008, "
+        "\"num_attention_heads\": 32, \"num_hidden_layers\": 32, \"vocab_size\": 32000, \"rms_norm_eps\": 1e-6, "
+        "\"max_position_embeddings\": 2048, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}";
     double freq[64];
     CHECK_OK(facts_from_hf(old, strlen(old), NULL, 0, "old", &f, &e), &e);
     CHECK_INT(f.k, 32);

@@ -5,7 +5,8 @@
 
 #include "tests/model/model_files.h"
 
-static const char *const tiny[] = {"tests/golden/tiny-llama", "tests/golden/tiny-llama3", "tests/golden/tiny-qwen2", "tests/golden/tiny-qwen3"};
+static const char *const tiny[] = {"tests/golden/tiny-llama", "tests/golden/tiny-llama3", "tests/golden/tiny-qwen2",
+                                   "tests/golden/tiny-qwen3"};
 
 static void expect_refused(const char *path, bool plan_only, const char *says)
 {
@@ -80,7 +81,8 @@ static void check_rows(const struct source *s, enum role r, int layer)
     int64_t shape[2];
     int rank;
     source_shape(&s->facts, r, shape, &rank);
-    float *all = mem_alloc((size_t)(shape[0] * shape[1]), sizeof *all), *some = mem_alloc((size_t)(shape[0] * shape[1]), sizeof *some);
+    float *all = mem_alloc((size_t)(shape[0] * shape[1]), sizeof *all),
+          *some = mem_alloc((size_t)(shape[0] * shape[1]), sizeof *some);
     bf16 *half = mem_alloc((size_t)(shape[0] * shape[1]), sizeof *half);
     CHECK_OK(source_read(s, r, layer, 0, shape[0], DT_F32, all, &e), &e);
     CHECK_OK(source_read(s, r, layer, 0, shape[0], DT_BF16, half, &e), &e);
@@ -155,7 +157,8 @@ static void test_not_there(void)
 {
     expect_refused("models/Qwen3-8B", false, "\nhf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B");
     expect_refused("models/qwen3-8b/", true, "\nhf download Qwen/Qwen3-8B --local-dir models/qwen3-8b");
-    expect_refused("no/Llama-3.1-8B", false, "\nhf download meta-llama/Llama-3.1-8B --exclude \"original/*\" --local-dir no/Llama-3.1-8B\n");
+    expect_refused("no/Llama-3.1-8B", false,
+                   "\nhf download meta-llama/Llama-3.1-8B --exclude \"original/*\" --local-dir no/Llama-3.1-8B\n");
     expect_refused("no/mine", false, "\nhf download ORG/NAME --exclude \"original/*\" --local-dir no/mine");
     expect_refused("no/it's mine", false, "--local-dir 'no/it'\\''s mine'");
     expect_refused("no/x.Q8_0.gguf", false, "\nhf download ORG/NAME-GGUF x.Q8_0.gguf --local-dir no");
@@ -380,7 +383,10 @@ static ssize_t failing_pread(int fd, void *buf, size_t n, off_t at)
 {
     return --calls_left == 0 ? (errno = EIO, -1) : io_libc.pread(fd, buf, n, at);
 }
-static ssize_t failing_read(int fd, void *buf, size_t n) { return --calls_left == 0 ? (errno = EIO, -1) : io_libc.read(fd, buf, n); }
+static ssize_t failing_read(int fd, void *buf, size_t n)
+{
+    return --calls_left == 0 ? (errno = EIO, -1) : io_libc.read(fd, buf, n);
+}
 static int failing_fstat(int fd, struct stat *st) { return --calls_left == 0 ? (errno = EIO, -1) : io_libc.fstat(fd, st); }
 
 static void test_failing_files(void)

@@ -1,4 +1,5 @@
-/* A GGUF file holds the same model as the folder it was made from; what is refused; SmolLM2-135M as llama.cpp's converter wrote it. */
+/* A GGUF file holds the same model as the folder it was made from; what is refused; SmolLM2-135M as llama.cpp's converter wrote
+ * it. */
 #include "tests/model/gguf_write.h"
 #include "trainer/base/json.h"
 #include "trainer/source.h"
@@ -6,11 +7,15 @@
 #define SMOLLM2_GGUF "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 static const char *const gguf_names[ROLE_COUNT] = {
-    [ROLE_EMBED] = "token_embd.weight", [ROLE_FINAL_NORM] = "output_norm.weight", [ROLE_HEAD] = "output.weight",
-    [ROLE_NORM1] = "attn_norm.weight", [ROLE_Q] = "attn_q.weight", [ROLE_K] = "attn_k.weight", [ROLE_V] = "attn_v.weight",
-    [ROLE_Q_BIAS] = "attn_q.bias", [ROLE_K_BIAS] = "attn_k.bias", [ROLE_V_BIAS] = "attn_v.bias", [ROLE_Q_NORM] = "attn_q_norm.weight",
-    [ROLE_K_NORM] = "attn_k_norm.weight", [ROLE_O] = "attn_output.weight", [ROLE_NORM2] = "ffn_norm.weight",
-    [ROLE_GATE] = "ffn_gate.weight", [ROLE_UP] = "ffn_up.weight", [ROLE_DOWN] = "ffn_down.weight",
+    [ROLE_EMBED] = "token_embd.weight",   [ROLE_FINAL_NORM] = "output_norm.weight",
+    [ROLE_HEAD] = "output.weight",        [ROLE_NORM1] = "attn_norm.weight",
+    [ROLE_Q] = "attn_q.weight",           [ROLE_K] = "attn_k.weight",
+    [ROLE_V] = "attn_v.weight",           [ROLE_Q_BIAS] = "attn_q.bias",
+    [ROLE_K_BIAS] = "attn_k.bias",        [ROLE_V_BIAS] = "attn_v.bias",
+    [ROLE_Q_NORM] = "attn_q_norm.weight", [ROLE_K_NORM] = "attn_k_norm.weight",
+    [ROLE_O] = "attn_output.weight",      [ROLE_NORM2] = "ffn_norm.weight",
+    [ROLE_GATE] = "ffn_gate.weight",      [ROLE_UP] = "ffn_up.weight",
+    [ROLE_DOWN] = "ffn_down.weight",
 };
 
 /* What a conversion may do differently. */
@@ -88,10 +93,18 @@ static void convert(const struct source *s, const char *file, const struct chang
     const struct {
         const char *key;
         int64_t v;
-    } ints[] = {{"block_count", f->l}, {"context_length", f->context}, {"embedding_length", f->d}, {"feed_forward_length", f->f},
-                {"attention.head_count", f->h}, {"attention.head_count_kv", f->k}, {"attention.key_length", f->q},
-                {"attention.value_length", f->q}, {"rope.dimension_count", c->rotated ? (int64_t)c->rotated : f->q}, {"vocab_size", f->v},
-                {"expert_count", c->experts}, {"attention.sliding_window", c->window}};
+    } ints[] = {{"block_count", f->l},
+                {"context_length", f->context},
+                {"embedding_length", f->d},
+                {"feed_forward_length", f->f},
+                {"attention.head_count", f->h},
+                {"attention.head_count_kv", f->k},
+                {"attention.key_length", f->q},
+                {"attention.value_length", f->q},
+                {"rope.dimension_count", c->rotated ? (int64_t)c->rotated : f->q},
+                {"vocab_size", f->v},
+                {"expert_count", c->experts},
+                {"attention.sliding_window", c->window}};
     char key[96];
     gw_string(&w, "general.architecture", c->arch ? c->arch : f->arch);
     for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
@@ -162,7 +175,8 @@ static void test_same_model(const char *model)
     CHECK_STR(b->arch, a->arch);
     CHECK(a->l == b->l && a->d == b->d && a->f == b->f && a->h == b->h && a->k == b->k && a->q == b->q && a->v == b->v);
     CHECK(a->qkv_bias == b->qkv_bias && a->qk_norm == b->qk_norm && a->tied == b->tied && a->norm_eps == b->norm_eps);
-    CHECK(a->context == b->context && a->bos == b->bos && a->n_eos == b->n_eos && a->eos[0] == b->eos[0] && a->eos[1] == b->eos[1]);
+    CHECK(a->context == b->context && a->bos == b->bos && a->n_eos == b->n_eos && a->eos[0] == b->eos[0] &&
+          a->eos[1] == b->eos[1]);
     CHECK_INT(facts_n_total(a), facts_n_total(b));
     facts_inv_freq(a, want);
     facts_inv_freq(b, got);

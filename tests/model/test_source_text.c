@@ -4,8 +4,9 @@
 #include "trainer/source.h"
 
 #define SMOLLM2_GGUF "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-#define CHATML \
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}" \
+#define CHATML                                                                                                                   \
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% "     \
+    "endfor %}"                                                                                                                  \
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
 static enum chat_template template_of(const char *dir, const char *name, const char *says)
