@@ -1,6 +1,5 @@
 /* onednn.c - one matmul primitive per distinct product, in an open-addressed table. Making one costs milliseconds (it is compiled
- * at run time), using one microseconds; n takes few values, and onednn_multiply cuts it into fewer (see below). Scratch memory is
- * the backend's workspace. */
+ * at run time) and tens of kilobytes, using one microseconds. Scratch memory is the backend's workspace. */
 #include "kernels/cpu/onednn.h"
 
 #include <omp.h>
@@ -21,6 +20,8 @@ struct onednn {
     dnnl_stream_t stream;
     struct kept *slots; /* capacity is a power of two, at most half full */
     size_t capacity, used;
+    void *spare; /* scratch of a product that needs more than the workspace has */
+    size_t spare_size;
 };
 
 static int fail(struct cpu *c, const char *where, const char *what, dnnl_status_t status)
@@ -70,6 +71,7 @@ void onednn_close(struct cpu *c)
     if (d->engine)
         dnnl_engine_destroy(d->engine);
     mem_free(d->slots);
+    mem_free(d->spare);
     mem_free(d);
     c->onednn = NULL;
 }
@@ -235,26 +237,77 @@ static dnnl_status_t execute(struct cpu *c, const struct kept *k, void *scratch,
     return s != dnnl_success ? s : dnnl_stream_wait(c->onednn->stream);
 }
 
-void onednn_multiply(struct cpu *c, const char *where, const struct product *p, const void *a, const void *b, const void *bias,
-                     void *out)
+/* The workspace, or, for shapes that workspace_bytes could not foresee, memory of the table's own that only ever grows. */
+static int scratch_for(struct cpu *c, const char *where, size_t bytes, void **out)
 {
-    if (c->failed)
-        return;
-    if (p->m <= 0 || p->n <= 0 || p->k <= 0) {
-        if (p->k <= 0 && !p->accumulate)
-            cpu_fail(c, ERR_INTERNAL, "%s: a product of %d x %d x %d, expected positive sizes", where, p->m, p->n, p->k);
-        return;
+    struct onednn *d = c->onednn;
+    *out = c->workspace_size >= bytes ? c->workspace : d->spare;
+    if (bytes <= c->workspace_size || bytes <= d->spare_size)
+        return 0;
+    mem_free(d->spare);
+    d->spare_size = 0;
+    d->spare = mem_alloc(bytes, 1);
+    if (!d->spare) {
+        cpu_fail(c, ERR_DEVICE, "%s: no memory for a product's scratch of %zu bytes, expected enough", where, bytes);
+        return -1;
     }
-    omp_set_num_threads(c->threads); /* oneDNN's own loops ask OpenMP */
+    d->spare_size = bytes;
+    *out = d->spare;
+    return 0;
+}
+
+static void multiply_piece(struct cpu *c, const char *where, const struct product *p, const void *a, const void *b,
+                           const void *bias, void *out)
+{
     struct kept *k = get(c, where, p);
-    if (!k)
-        return;
-    void *scratch = k->scratch_bytes ? cpu_scratch(c, where, k->scratch_bytes) : NULL;
-    if (c->failed)
+    void *scratch = NULL;
+    if (!k || scratch_for(c, where, k->scratch_bytes, &scratch) != 0)
         return;
     dnnl_status_t s = execute(c, k, scratch, a, b, bias, out);
     if (s != dnnl_success)
         fail(c, where, "a product failed", s);
+}
+
+/* The number of tokens changes from call to call, as documents are packed without padding. So that the table stays small and few
+ * steps stop to make primitives, a long dimension is cut: whole 512s, then 256, 128, 64, then what is left. Products run as fast
+ * in pieces of 64 rows as whole. */
+static int32_t piece(int32_t left)
+{
+    if (left >= 512)
+        return left / 512 * 512;
+    for (int32_t size = 256; size >= 64; size /= 2)
+        if (left >= size)
+            return size;
+    return left;
+}
+
+void onednn_multiply(struct cpu *c, const char *where, const struct product *p, const void *a, const void *b, const void *bias,
+                     void *out)
+{
+    size_t in_size = dtype_size((enum dtype)p->type), out_size = dtype_size((enum dtype)p->c_type);
+    struct product part = *p;
+    if (c->failed || p->m <= 0 || p->n <= 0)
+        return;
+    if (p->k <= 0) {
+        cpu_fail(c, ERR_INTERNAL, "%s: a product of %d x %d x %d, expected positive sizes", where, p->m, p->n, p->k);
+        return;
+    }
+    omp_set_num_threads(c->threads); /* oneDNN's own loops ask OpenMP */
+    if (p->c_type == DT_F32 && p->trans_a && !p->trans_b && !bias && p->k > 64) { /* a gradient: the tokens are summed over */
+        for (int32_t at = 0; at < p->k && !c->failed; at += part.k) {
+            part.k = piece(p->k - at);
+            part.accumulate = p->accumulate || at > 0;
+            multiply_piece(c, where, &part, (const char *)a + (size_t)at * (size_t)p->lda * in_size,
+                           (const char *)b + (size_t)at * (size_t)p->ldb * in_size, NULL, out);
+        }
+        return;
+    }
+    size_t row = p->trans_a ? in_size : (size_t)p->lda * in_size;
+    for (int32_t at = 0; at < p->m && !c->failed; at += part.m) {
+        part.m = piece(p->m - at);
+        multiply_piece(c, where, &part, (const char *)a + (size_t)at * row, b, bias,
+                       (char *)out + (size_t)at * (size_t)p->ldc * out_size);
+    }
 }
 
 static size_t scratch_of(struct onednn *d, const struct product *p)

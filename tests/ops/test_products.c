@@ -1,7 +1,7 @@
 /* test_products.c - linear_forward, linear_backward and gemm over odd, prime and edge shapes, strides, flags and types. */
 #include "tests/ops/harness.h"
 
-static const struct ops_dims dims = {.n = 200, .max_span = 1, .d = 600, .f = 600, .h = 1, .k = 1, .q = 64, .v = 1000, .r = 64,
+static const struct ops_dims dims = {.n = 1250, .max_span = 1, .d = 600, .f = 600, .h = 1, .k = 1, .q = 64, .v = 1000, .r = 64,
                                      .head_chunk = 127};
 
 /* Sums of k products of unit normals are about sqrt(k) large; F32 sums err by far less than a unit of BF16. */
@@ -95,8 +95,9 @@ static void nan_shows(struct ops *o)
 void ops_test(struct ops *o)
 {
     static const int linear[][3] = {{1, 64, 64},  {2, 127, 7},  {63, 96, 48},  {64, 64, 576}, {65, 33, 31},
-                                    {127, 1, 65}, {1, 1, 1},    {64, 192, 576}, {3, 577, 191}};
-    static const int sizes[][3] = {{64, 48, 576}, {64, 576, 48}, {48, 576, 128}, {16, 65, 127}, {1, 7, 63}, {127, 16, 2}};
+                                    {127, 1, 65}, {1, 1, 1},    {64, 192, 576}, {3, 577, 191}, {1250, 17, 9}};
+    static const int sizes[][3] = {{64, 48, 576}, {64, 576, 48}, {48, 576, 128}, {16, 65, 127}, {1, 7, 63}, {127, 16, 2},
+                                   {16, 7, 1250}, {1250, 3, 16}};
     test_workspace(o, &dims);
     for (size_t i = 0; i < sizeof(linear) / sizeof(linear[0]); i++)
         linear_shape(o, linear[i][0], linear[i][1], linear[i][2]);
