@@ -272,6 +272,8 @@ int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl
     struct json *root = NULL;
     r->n_messages = r->n_tokens = 0;
     buf_clear(&r->text);
+    if (n > 0 && line[0] == '[')
+        FAIL(e, ERR_DATA, "%s: a list, expected an object: one a line. A file that is one JSON list becomes lines with `jq -c '.[]'`", where);
     TRY(json_parse(line, n, where, ERR_DATA, &root, e));
     int rc = read_record(root, where, r, unknown, e);
     json_free(root);

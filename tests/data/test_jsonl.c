@@ -69,7 +69,7 @@ static void wrong(void)
 {
     refused("{}", "no \"messages\"");
     refused("{\"mesages\":[]}", "Did you mean \"messages\"");
-    refused("[]", "a list, expected an object");
+    refused("[]", "a list, expected an object: one a line");
     refused("{\"text\":1}", "text: ");
     refused("{\"text\":\"a\",\"tokens\":[1]}", "\"text\" and \"tokens\"");
     refused("{\"text\":\"a\",\"loss\":[1]}", "loss: without \"tokens\"");
