@@ -28,8 +28,13 @@ def put(target, name, data):
 def real_files():
     for name in ("small.safetensors", "exported.safetensors"):
         shutil.copyfile(os.path.join(ROOT, "tests/golden/tensors", name), os.path.join(HERE, "corpus/safetensors", name))
-    with open(os.path.join(ROOT, "tests/golden/tensors/dequant.gguf"), "rb") as f:
-        put("gguf", "dequant", f.read())
+    shutil.copyfile(os.path.join(ROOT, "tests/golden/tensors/dequant.gguf"), os.path.join(HERE, "corpus/gguf/dequant"))
+    for target in ("facts", "adapter_config"):
+        os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
+    for model in ("llama", "llama3", "qwen2", "qwen3"):
+        folder = os.path.join(ROOT, "tests/golden/tiny-" + model)
+        shutil.copyfile(os.path.join(folder, "config.json"), os.path.join(HERE, "corpus/facts", model))
+        shutil.copyfile(os.path.join(folder, "adapter/adapter_config.json"), os.path.join(HERE, "corpus/adapter_config", model))
 
 
 def yaml():
