@@ -29,7 +29,7 @@ struct builder {
     struct document held;       /* the latest document, until it is known whether it is the last */
     uint64_t held_number, next; /* documents are numbered over all inputs */
     bool has_held;
-    int64_t empty;              /* texts without a token */
+    int64_t empty; /* texts without a token */
     int32_t ends[MAX_ENDS];
     struct tally tally[2];
 };
@@ -92,8 +92,8 @@ static int check_vocab(const struct builder *b, const int32_t *tokens, size_t n,
 {
     for (size_t i = 0; b->o->vocab > 0 && i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= b->o->vocab)
-            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %d, expected below the vocabulary of %d. Were the tokens made for another model?", where, i,
-                 tokens[i], b->o->vocab);
+            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %d, expected below the vocabulary of %d. Were the tokens made for another model?",
+                 where, i, tokens[i], b->o->vocab);
     return 0;
 }
 
@@ -124,7 +124,8 @@ static int add_rendered(struct builder *b, const char *where, struct err *e)
     bool chat = r->kind == JSONL_MESSAGES || (r->kind == JSONL_PAIR && b->o->chat_pairs), flagged = true;
     b->tokens.n = b->flags.n = 0;
     if (b->o->tokenizer == NULL)
-        FAIL(e, ERR_DATA, "%s: %s: no tokenizer to encode it with, expected \"tokens\". Name a model", where, chat ? "messages" : "text");
+        FAIL(e, ERR_DATA, "%s: %s: no tokenizer to encode it with, expected \"tokens\". Name a model", where,
+             chat ? "messages" : "text");
     if (chat && b->o->template == CHAT_NONE)
         FAIL(e, ERR_DATA, "%s: messages: no chat template to render them with. Name a chat model or a template", where);
     int rc = chat ? chat_render(b->o->template, b->o->tokenizer, r->messages, r->n_messages, false, &b->tokens, &b->flags, e)
@@ -218,7 +219,9 @@ static int fill(struct builder *b, const char *temporary, struct err *e)
     if (b->next == 0)
         FAIL(e, ERR_DATA, "%s: no document in it, expected at least one", b->facts->source);
     if (b->facts->group[DATASET_TRAIN].targets == 0)
-        FAIL(e, ERR_DATA, "%s: no token of the training group carries loss, expected at least one. Train on something an assistant says", b->facts->source);
+        FAIL(e, ERR_DATA,
+             "%s: no token of the training group carries loss, expected at least one. Train on something an assistant says",
+             b->facts->source);
     struct store_writer *w = b->writer;
     b->writer = NULL;
     return store_finish(w, b->facts, e);

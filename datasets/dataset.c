@@ -41,7 +41,9 @@ static int next_ends(struct scan *s, uint64_t before, int64_t n_documents, struc
     TRY(store_offsets(s->store, s->tally.group, s->documents + 1, s->n_ends, s->ends, e));
     for (int64_t i = 0; i < s->n_ends; i++) {
         if (s->ends[i] <= before || s->ends[i] > s->n_tokens)
-            FAIL(e, ERR_DATA, "%s: %s/offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the dataset again",
+            FAIL(e, ERR_DATA,
+                 "%s: %s/offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the "
+                 "dataset again",
                  s->path, s->group, (long long)(s->documents + i + 1), (unsigned long long)s->ends[i], (unsigned long long)before,
                  (unsigned long long)s->n_tokens);
         before = s->ends[i];
@@ -64,11 +66,12 @@ static int scan_group(struct scan *s, struct dataset_facts *f, enum dataset_grou
         TRY(store_weights(s->store, g, at, n, s->weights, e));
         for (int64_t i = 0; i < n; i++) {
             if (s->tokens[i] < 0 || (f->vocab > 0 && s->tokens[i] >= f->vocab))
-                FAIL(e, ERR_DATA, "%s: %s/tokens[%lld]: %d, expected at least 0 and below the vocabulary (%d). Build the dataset again", s->path,
-                     s->group, (long long)(at + i), s->tokens[i], f->vocab);
+                FAIL(e, ERR_DATA,
+                     "%s: %s/tokens[%lld]: %d, expected at least 0 and below the vocabulary (%d). Build the dataset again",
+                     s->path, s->group, (long long)(at + i), s->tokens[i], f->vocab);
             if (!(s->weights[i] >= 0 && s->weights[i] <= 1e6f))
-                FAIL(e, ERR_DATA, "%s: %s/weights[%lld]: %g, expected at least 0 and at most 1e6. Build the dataset again", s->path, s->group,
-                     (long long)(at + i), (double)s->weights[i]);
+                FAIL(e, ERR_DATA, "%s: %s/weights[%lld]: %g, expected at least 0 and at most 1e6. Build the dataset again",
+                     s->path, s->group, (long long)(at + i), (double)s->weights[i]);
             tally_token(&s->tally, s->tokens[i], s->weights[i]);
             if ((uint64_t)(at + i) + 1 != s->ends[s->at_end])
                 continue;
@@ -115,8 +118,8 @@ static int open_checked(struct dataset *d, bool unsealed, const char *cache_dir,
         d->facts = scanned;
     memcpy(d->facts.seal, identity, sizeof identity);
     if (d->facts.vocab > 0 && d->facts.max_token >= d->facts.vocab)
-        FAIL(e, ERR_DATA, "%s: holds token %d, expected all below its vocabulary of %d. Build the dataset again", d->path, d->facts.max_token,
-             d->facts.vocab);
+        FAIL(e, ERR_DATA, "%s: holds token %d, expected all below its vocabulary of %d. Build the dataset again", d->path,
+             d->facts.max_token, d->facts.vocab);
     return 0;
 }
 
@@ -181,8 +184,8 @@ int dataset_document(struct dataset *d, enum dataset_group g, int64_t i, struct 
              g == DATASET_TRAIN ? "train" : "validation", (long long)d->facts.group[g].documents);
     TRY(store_offsets(d->store, g, i, 2, at, e));
     if (at[0] >= at[1] || at[1] > (uint64_t)d->facts.group[g].tokens)
-        FAIL(e, ERR_DATA, "%s: document %lld: from token %llu to %llu, expected increasing offsets. Build the dataset again", d->path, (long long)i,
-             (unsigned long long)at[0], (unsigned long long)at[1]);
+        FAIL(e, ERR_DATA, "%s: document %lld: from token %llu to %llu, expected increasing offsets. Build the dataset again",
+             d->path, (long long)i, (unsigned long long)at[0], (unsigned long long)at[1]);
     out->n = (size_t)(at[1] - at[0]);
     TRY(document_reserve(out, out->n, e));
     TRY(store_tokens(d->store, g, (int64_t)at[0], (int64_t)out->n, out->tokens, e));
@@ -198,8 +201,8 @@ static void warn_group(const struct dataset_facts *f, enum dataset_group g, stru
     if (f->group[g].targets == 0)
         buf_printf(out, "group %s has no token that carries loss\n", name);
     else if (without > 0)
-        buf_printf(out, "group %s: %lld of %lld documents (%.1f %%) have no token that carries loss; they teach nothing\n", name, (long long)without,
-                   (long long)documents, 100.0 * (double)without / (double)documents);
+        buf_printf(out, "group %s: %lld of %lld documents (%.1f %%) have no token that carries loss; they teach nothing\n", name,
+                   (long long)without, (long long)documents, 100.0 * (double)without / (double)documents);
     if (strcmp(f->tokenizer, "unknown") == 0 || f->group[g].targets == 0)
         return;
     if (f->group[g].ends == 0)

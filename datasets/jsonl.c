@@ -50,7 +50,8 @@ static int read_content(const struct json *j, const char *where, size_t turn, st
         return 0;
     }
     if (json_kind(j) != JSON_ARRAY)
-        FAIL(e, ERR_DATA, "%s: messages[%zu].content: %s, expected a text or a list of text parts", where, turn, json_kind_name(json_kind(j)));
+        FAIL(e, ERR_DATA, "%s: messages[%zu].content: %s, expected a text or a list of text parts", where, turn,
+             json_kind_name(json_kind(j)));
     for (size_t i = 0; i < json_length(j); i++) {
         const struct json *part = json_at(j, i);
         const char *type = json_string(json_get(part, "type"), NULL);
@@ -58,7 +59,8 @@ static int read_content(const struct json *j, const char *where, size_t turn, st
             FAIL(e, ERR_DATA, "%s: messages[%zu].content[%zu].type: %s, expected \"text\"", where, turn, i,
                  json_kind_name(json_kind(json_get(part, "type"))));
         if (strcmp(type, "text") != 0)
-            FAIL(e, ERR_DATA, "%s: messages[%zu].content[%zu].type: \"%.40s\", expected \"text\". lorat trains on text only", where, turn, i, type);
+            FAIL(e, ERR_DATA, "%s: messages[%zu].content[%zu].type: \"%.40s\", expected \"text\". lorat trains on text only",
+                 where, turn, i, type);
         s = json_string(json_get(part, "text"), &n);
         if (s == NULL && json_get(part, "text") == NULL)
             s = json_string(json_get(part, "value"), &n); /* LLaMA-Factory's name for it */
@@ -98,7 +100,8 @@ static int point_messages(struct jsonl_record *r, struct err *e)
     return 0;
 }
 
-static int read_messages(const struct json *list, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
+static int read_messages(const struct json *list, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown,
+                         struct err *e)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
     if (json_kind(list) != JSON_ARRAY || json_length(list) == 0)
@@ -109,7 +112,8 @@ static int read_messages(const struct json *list, const char *where, struct json
         size_t n_role;
         const char *role = json_string(json_get(turn, "role"), &n_role);
         if (json_kind(turn) != JSON_OBJECT)
-            FAIL(e, ERR_DATA, "%s: messages[%zu]: %s, expected {\"role\", \"content\"}", where, i, json_kind_name(json_kind(turn)));
+            FAIL(e, ERR_DATA, "%s: messages[%zu]: %s, expected {\"role\", \"content\"}", where, i,
+                 json_kind_name(json_kind(turn)));
         if (role == NULL)
             FAIL(e, ERR_DATA, "%s: messages[%zu].role: %s, expected \"system\", \"user\" or \"assistant\"", where, i,
                  json_kind_name(json_kind(json_get(turn, "role"))));
@@ -117,7 +121,8 @@ static int read_messages(const struct json *list, const char *where, struct json
         for (int k = 0; k < 3; k++)
             known |= strlen(roles[k]) == n_role && memcmp(role, roles[k], n_role) == 0;
         if (!known)
-            FAIL(e, ERR_DATA, "%s: messages[%zu].role: \"%.40s\", expected \"system\", \"user\" or \"assistant\"", where, i, role);
+            FAIL(e, ERR_DATA, "%s: messages[%zu].role: \"%.40s\", expected \"system\", \"user\" or \"assistant\"", where, i,
+                 role);
         TRY(add_message(r, e));
         buf_add(&r->text, role, n_role + 1);
         size_t before = r->text.n;
@@ -131,7 +136,8 @@ static int read_messages(const struct json *list, const char *where, struct json
     return point_messages(r, e);
 }
 
-static int read_tokens(const struct json *tokens, const struct json *loss, const char *where, struct jsonl_record *r, struct err *e)
+static int read_tokens(const struct json *tokens, const struct json *loss, const char *where, struct jsonl_record *r,
+                       struct err *e)
 {
     size_t n = json_length(tokens);
     if (json_kind(tokens) != JSON_ARRAY || n == 0)
@@ -154,9 +160,11 @@ static int read_tokens(const struct json *tokens, const struct json *loss, const
         int64_t id;
         double w = 1;
         if (!json_i64(json_at(tokens, i), &id))
-            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %s, expected a whole number", where, i, json_kind_name(json_kind(json_at(tokens, i))));
+            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %s, expected a whole number", where, i,
+                 json_kind_name(json_kind(json_at(tokens, i))));
         if (id < 0 || id > INT32_MAX)
-            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %lld, expected a token id of at least 0 and at most %d", where, i, (long long)id, INT32_MAX);
+            FAIL(e, ERR_DATA, "%s: tokens[%zu]: %lld, expected a token id of at least 0 and at most %d", where, i, (long long)id,
+                 INT32_MAX);
         if (loss != NULL && !json_f64(json_at(loss, i), &w))
             FAIL(e, ERR_DATA, "%s: loss[%zu]: %s, expected a number", where, i, json_kind_name(json_kind(json_at(loss, i))));
         if (!(w >= 0 && w <= 1e6))
@@ -169,8 +177,8 @@ static int read_tokens(const struct json *tokens, const struct json *loss, const
 }
 
 /* Two turns of named texts: `user`, with `more` behind an empty line when it is there and not empty, and `assistant`. */
-static int read_turns(const struct json *root, const char *user, const char *more, const char *assistant, const char *where, struct jsonl_record *r,
-                      struct err *e)
+static int read_turns(const struct json *root, const char *user, const char *more, const char *assistant, const char *where,
+                      struct jsonl_record *r, struct err *e)
 {
     const char *const keys[3] = {user, more, assistant}, *const roles[3] = {"user", NULL, "assistant"};
     for (int i = 0; i < 3; i++) {
@@ -213,12 +221,9 @@ static const struct form {
     enum jsonl_kind kind;
     const char *keys[3];
 } forms[] = {
-    {JSONL_MESSAGES, {"messages"}},
-    {JSONL_TEXT, {"text"}},
-    {JSONL_TOKENS, {"tokens", "loss"}},
-    {JSONL_PAIR, {"prompt", "completion"}},
-    {JSONL_MESSAGES, {"question", "answer"}},
-    {JSONL_MESSAGES, {"instruction", "output", "input"}},
+    {JSONL_MESSAGES, {"messages"}},           {JSONL_TEXT, {"text"}},
+    {JSONL_TOKENS, {"tokens", "loss"}},       {JSONL_PAIR, {"prompt", "completion"}},
+    {JSONL_MESSAGES, {"question", "answer"}}, {JSONL_MESSAGES, {"instruction", "output", "input"}},
 };
 enum { N_FORMS = sizeof forms / sizeof *forms };
 
@@ -237,16 +242,19 @@ static int find_form(const struct json *root, const char *where, const struct fo
     for (void *it = json_first(root); *out == NULL && it != NULL && near == NULL; it = json_next(root, it))
         near = nearest_word(json_key(it), names, N_FORMS);
     if (*out == NULL)
-        FAIL(e, ERR_DATA, "%s: no \"messages\", \"text\", \"prompt\", \"question\", \"instruction\" or \"tokens\", expected one of them%s%s%s", where,
-             near ? ". Did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        FAIL(e, ERR_DATA,
+             "%s: no \"messages\", \"text\", \"prompt\", \"question\", \"instruction\" or \"tokens\", expected one of them%s%s%s",
+             where, near ? ". Did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return 0;
 }
 
-static int read_record(const struct json *root, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
+static int read_record(const struct json *root, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown,
+                       struct err *e)
 {
     const struct form *f;
     if (json_kind(root) != JSON_OBJECT)
-        FAIL(e, ERR_DATA, "%s: %s, expected an object with \"messages\", \"text\" or \"tokens\"", where, json_kind_name(json_kind(root)));
+        FAIL(e, ERR_DATA, "%s: %s, expected an object with \"messages\", \"text\" or \"tokens\"", where,
+             json_kind_name(json_kind(root)));
     TRY(find_form(root, where, &f, e));
     for (void *it = json_first(root); it != NULL; it = json_next(root, it)) {
         bool known = false;
@@ -267,13 +275,15 @@ static int read_record(const struct json *root, const char *where, struct jsonl_
     return read_turns(root, f->keys[0], f->keys[2], f->keys[1], where, r, e);
 }
 
-int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e)
+int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown,
+                     struct err *e)
 {
     struct json *root = NULL;
     r->n_messages = r->n_tokens = 0;
     buf_clear(&r->text);
     if (n > 0 && line[0] == '[')
-        FAIL(e, ERR_DATA, "%s: a list, expected an object: one a line. A file that is one JSON list becomes lines with `jq -c '.[]'`", where);
+        FAIL(e, ERR_DATA,
+             "%s: a list, expected an object: one a line. A file that is one JSON list becomes lines with `jq -c '.[]'`", where);
     TRY(json_parse(line, n, where, ERR_DATA, &root, e));
     int rc = read_record(root, where, r, unknown, e);
     json_free(root);
@@ -307,7 +317,8 @@ static int read_more(struct jsonl_file *f, struct err *e)
         f->at = 0;
     }
     if (f->buf.n > JSONL_MAX_LINE)
-        FAIL(e, ERR_DATA, "%s:%lld: a line of more than %d MiB, expected JSON lines", f->path, (long long)f->line + 1, JSONL_MAX_LINE >> 20);
+        FAIL(e, ERR_DATA, "%s:%lld: a line of more than %d MiB, expected JSON lines", f->path, (long long)f->line + 1,
+             JSONL_MAX_LINE >> 20);
     ssize_t n;
     do
         n = io->read(f->fd, piece, sizeof piece);

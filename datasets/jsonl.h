@@ -12,7 +12,8 @@
 
 enum { JSONL_MAX_LINE = 64 << 20, JSONL_MAX_UNKNOWN = 16 };
 enum jsonl_kind {
-    JSONL_MESSAGES, /* {"messages": [...]}; also {"question", "answer"} and Alpaca's {"instruction", "input", "output"} as two turns */
+    JSONL_MESSAGES, /* {"messages": [...]}; also {"question", "answer"} and Alpaca's {"instruction", "input", "output"} as two
+                       turns */
     JSONL_TEXT,     /* {"text"} */
     JSONL_PAIR,     /* {"prompt", "completion"} */
     JSONL_TOKENS    /* {"tokens", "loss"} */
@@ -30,17 +31,19 @@ struct jsonl_unknown {
 
 struct jsonl_record { /* begin with zero; memory is reused from line to line; end with jsonl_free */
     enum jsonl_kind kind;
-    struct chat_message *messages; /* (n_messages); role and content point into text; of a JSONL_PAIR: prompt and completion as turns */
+    struct chat_message
+        *messages; /* (n_messages); role and content point into text; of a JSONL_PAIR: prompt and completion as turns */
     size_t n_messages, cap_messages;
-    struct buf text;               /* JSONL_TEXT: the text; otherwise roles and contents */
-    int32_t *tokens;               /* (n_tokens), >= 0; JSONL_TOKENS */
-    float *weights;                /* (n_tokens), finite, >= 0; all 1 when the line has no "loss" */
+    struct buf text; /* JSONL_TEXT: the text; otherwise roles and contents */
+    int32_t *tokens; /* (n_tokens), >= 0; JSONL_TOKENS */
+    float *weights;  /* (n_tokens), finite, >= 0; all 1 when the line has no "loss" */
     size_t n_tokens, cap_tokens;
 };
 void jsonl_free(struct jsonl_record *r);
 
 /* Pure: one line of n bytes without its newline into r. `where` ("train.jsonl:12") begins messages. unknown may be NULL. */
-int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown, struct err *e);
+int jsonl_parse_line(const char *line, size_t n, const char *where, struct jsonl_record *r, struct jsonl_unknown *unknown,
+                     struct err *e);
 
 /* A file of lines; memory is one line. */
 struct jsonl_file {
@@ -48,7 +51,7 @@ struct jsonl_file {
     const char *path; /* borrowed */
     int64_t line;     /* number of the line last given, from 1 */
     struct buf buf;
-    size_t at;        /* of the next line in buf */
+    size_t at; /* of the next line in buf */
     bool end;
 };
 int jsonl_open(const char *path, struct jsonl_file *f, struct err *e);

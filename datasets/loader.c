@@ -54,12 +54,14 @@ static int check_options(const struct loader_options *o, struct err *e)
     if (o->sequence_length < 2)
         FAIL(e, ERR_CONFIG, "data.sequence_length: %d, expected at least 2", o->sequence_length);
     if (o->batch < 1 || o->micro_batch < 1 || o->ranks < 1 || o->rank < 0 || o->rank >= o->ranks)
-        FAIL(e, ERR_CONFIG, "train.batch: batch %d, micro_batch %d, rank %d of %d, expected positive numbers", o->batch, o->micro_batch, o->rank,
-             o->ranks);
+        FAIL(e, ERR_CONFIG, "train.batch: batch %d, micro_batch %d, rank %d of %d, expected positive numbers", o->batch,
+             o->micro_batch, o->rank, o->ranks);
     if ((int64_t)o->batch % ((int64_t)o->micro_batch * o->ranks) != 0)
-        FAIL(e, ERR_CONFIG, "train.batch: %d, expected a multiple of micro_batch x ranks = %lld", o->batch, (long long)o->micro_batch * o->ranks);
+        FAIL(e, ERR_CONFIG, "train.batch: %d, expected a multiple of micro_batch x ranks = %lld", o->batch,
+             (long long)o->micro_batch * o->ranks);
     if ((int64_t)o->batch * o->sequence_length > MAX_STEP_TOKENS)
-        FAIL(e, ERR_CONFIG, "train.batch: %d rows of %d tokens, expected at most %d tokens in a step", o->batch, o->sequence_length, MAX_STEP_TOKENS);
+        FAIL(e, ERR_CONFIG, "train.batch: %d rows of %d tokens, expected at most %d tokens in a step", o->batch,
+             o->sequence_length, MAX_STEP_TOKENS);
     return 0;
 }
 
@@ -107,13 +109,15 @@ static int open_parts(struct loader *l, struct err *e)
     if (!f->group[o->group].present)
         FAIL(e, ERR_DATA, "%s: no group \"%s\", expected one. Build it with --validation 5%%", o->path, name);
     if (o->vocab > 0 && f->max_token >= o->vocab)
-        FAIL(e, ERR_DATA, "%s: holds token %d, expected all below the model's vocabulary of %d. Build it for this model", o->path, f->max_token,
-             o->vocab);
+        FAIL(e, ERR_DATA, "%s: holds token %d, expected all below the model's vocabulary of %d. Build it for this model", o->path,
+             f->max_token, o->vocab);
     l->store = dataset_store(l->dataset);
     if (index_build(l->store, f, o, &l->index, &l->counts, e) != 0)
         return err_prefix(e, "%s", o->path);
     if (l->index.pieces == 0)
-        FAIL(e, ERR_DATA, "%s: every document of group \"%s\" is longer than data.sequence_length %d and left out, expected at least one that is kept",
+        FAIL(e, ERR_DATA,
+             "%s: every document of group \"%s\" is longer than data.sequence_length %d and left out, expected at least one that "
+             "is kept",
              o->path, name, o->sequence_length);
     l->n_max = most_tokens(o);
     return make_ring(l, e);
@@ -237,7 +241,8 @@ static int add_piece(struct loader *l, struct batch *b, const struct piece *piec
     TRY(store_weights(l->store, l->o.group, piece->first, n, w, e));
     for (int32_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || (l->o.vocab > 0 && tokens[i] >= l->o.vocab))
-            FAIL(e, ERR_DATA, "%s: document %lld holds token %d, expected at least 0 and below the vocabulary of %d. Build it for this model",
+            FAIL(e, ERR_DATA,
+                 "%s: document %lld holds token %d, expected at least 0 and below the vocabulary of %d. Build it for this model",
                  l->path, (long long)piece->document, tokens[i], l->o.vocab);
         if (!(w[i] >= 0 && w[i] <= 1e6f))
             FAIL(e, ERR_DATA, "%s: document %lld holds weight %g, expected at least 0 and at most 1e6. Build it again", l->path,
@@ -403,7 +408,8 @@ int loader_start(struct loader *l, int64_t step, int64_t epochs, struct err *e)
 {
     stop_reader(l);
     if (step < 0 || epochs < 0 || epochs > UINT32_MAX)
-        FAIL(e, ERR_CONFIG, "train.epochs: step %lld of %lld epochs, expected both at least 0", (long long)step, (long long)epochs);
+        FAIL(e, ERR_CONFIG, "train.epochs: step %lld of %lld epochs, expected both at least 0", (long long)step,
+             (long long)epochs);
     for (int i = 0; i < RING; i++)
         l->ring[i].filled = l->ring[i].lent = false;
     l->head = l->tail = 0;

@@ -17,15 +17,16 @@ struct packer {
     uint64_t seed;
     bool packing, shuffle;
     int64_t max_tokens;
-    int64_t epoch, next;    /* next piece, counted in the epoch's order */
-    int64_t given;          /* tokens of the rows given out */
+    int64_t epoch, next;             /* next piece, counted in the epoch's order */
+    int64_t given;                   /* tokens of the rows given out */
     struct row open[PACK_OPEN_ROWS]; /* in order of opening */
     int n_open;
     struct row out;
     struct cached_block *cache;
 };
 
-int packer_new(const struct piece_index *ix, const struct loader_options *o, const atomic_bool *cancel, struct packer **out, struct err *e)
+int packer_new(const struct piece_index *ix, const struct loader_options *o, const atomic_bool *cancel, struct packer **out,
+               struct err *e)
 {
     struct packer *p = mem_alloc(1, sizeof *p);
     if (p != NULL)
@@ -111,17 +112,21 @@ static int find_piece(struct packer *p, int64_t number, struct piece *out, struc
     const uint64_t *offsets;
     int64_t block = ix->direct ? number / PACK_BLOCK : find_block(ix, number);
     TRY(block_offsets(p, block, &offsets, e));
-    int64_t i = ix->direct ? number % PACK_BLOCK : 0, left = ix->direct ? 0 : number - ix->before[block], window = ix->sequence_length;
+    int64_t i = ix->direct ? number % PACK_BLOCK : 0, left = ix->direct ? 0 : number - ix->before[block],
+            window = ix->sequence_length;
     for (; !ix->direct && i < PACK_BLOCK && block * PACK_BLOCK + i < ix->documents; i++) {
         int64_t n = pieces_of(ix, block * PACK_BLOCK + i, (int64_t)(offsets[i + 1] - offsets[i]));
         if (left < n)
             break;
         left -= n;
     }
-    int64_t rest = i < PACK_BLOCK && block * PACK_BLOCK + i < ix->documents ? (int64_t)(offsets[i + 1] - offsets[i]) - left * window : 0;
+    int64_t rest =
+        i < PACK_BLOCK && block * PACK_BLOCK + i < ix->documents ? (int64_t)(offsets[i + 1] - offsets[i]) - left * window : 0;
     if (rest < 1)
         FAIL(e, ERR_DATA, "its offsets changed while it was in use. Leave the file alone while it is trained on");
-    *out = (struct piece){.document = block * PACK_BLOCK + i, .first = (int64_t)offsets[i] + left * window, .n = (int32_t)(rest < window ? rest : window)};
+    *out = (struct piece){.document = block * PACK_BLOCK + i,
+                          .first = (int64_t)offsets[i] + left * window,
+                          .n = (int32_t)(rest < window ? rest : window)};
     return 0;
 }
 

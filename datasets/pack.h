@@ -19,7 +19,7 @@ struct piece { /* tokens [first, first + n) of the group, all of one document */
 struct row {
     struct piece *pieces; /* (n) in order; owned by the packer */
     int32_t n, cap;
-    int32_t used;         /* tokens, at most sequence_length */
+    int32_t used; /* tokens, at most sequence_length */
 };
 
 /* The pieces of a group, numbered by document and place in it. Read-only after index_build; threads may share it. */
@@ -29,9 +29,9 @@ struct piece_index {
     int32_t sequence_length;
     enum too_long too_long; /* never AUTO */
     int64_t documents, pieces;
-    bool direct;            /* piece i is document i: nothing is too long */
-    int64_t *before;        /* (documents / PACK_BLOCK + 2) pieces in the blocks before this one; NULL when direct */
-    uint64_t *without;      /* a bit per document left out for want of a target; NULL when there is none */
+    bool direct;       /* piece i is document i: nothing is too long */
+    int64_t *before;   /* (documents / PACK_BLOCK + 2) pieces in the blocks before this one; NULL when direct */
+    uint64_t *without; /* a bit per document left out for want of a target; NULL when there is none */
 };
 /* One pass over the document lengths (and over the weights of documents that are too long). ERR_STOPPED when a stop is requested.
  * Here and below the caller puts the file's name before messages. */
@@ -41,7 +41,8 @@ void index_free(struct piece_index *ix);
 
 struct packer; /* opaque; one thread */
 /* cancel (may be NULL): when it becomes true, calls fail soon. */
-int packer_new(const struct piece_index *ix, const struct loader_options *o, const atomic_bool *cancel, struct packer **out, struct err *e);
+int packer_new(const struct piece_index *ix, const struct loader_options *o, const atomic_bool *cancel, struct packer **out,
+               struct err *e);
 void packer_free(struct packer *p); /* NULL is fine */
 void packer_start(struct packer *p, int64_t epoch);
 /* Without packing only: go on behind the epoch's first n rows. */

@@ -7,14 +7,14 @@
 
 enum { WEIGHT_BLOCK = 16384 };
 
-/* Targets of document tokens [first, first + n) beyond the first, in all, within the first `kept` tokens, and at the starts of windows of
- * `kept` tokens (which nothing in their window predicts). */
+/* Targets of document tokens [first, first + n) beyond the first, in all, within the first `kept` tokens, and at the starts of
+ * windows of `kept` tokens (which nothing in their window predicts). */
 struct target_counts {
     int64_t all, head, starts;
 };
 
-static int count_targets(struct store *s, enum dataset_group g, int64_t first, int64_t n, int64_t kept, struct target_counts *c, float *weights,
-                         struct err *e)
+static int count_targets(struct store *s, enum dataset_group g, int64_t first, int64_t n, int64_t kept, struct target_counts *c,
+                         float *weights, struct err *e)
 {
     *c = (struct target_counts){0};
     for (int64_t at = 0; at < n; at += WEIGHT_BLOCK) {
@@ -88,9 +88,11 @@ static int walk_block(struct walk *w, int64_t first_document, int64_t n, uint64_
     TRY(store_offsets(w->store, w->ix->group, first_document, n + 1, offsets, e));
     for (int64_t i = 0; i < n; i++) {
         if (offsets[i + 1] <= offsets[i] || offsets[i + 1] > w->tokens)
-            FAIL(e, ERR_DATA, "offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the dataset again",
-                 (long long)(first_document + i + 1), (unsigned long long)offsets[i + 1], (unsigned long long)offsets[i],
-                 (unsigned long long)w->tokens);
+            FAIL(
+                e, ERR_DATA,
+                "offsets[%lld]: %llu, expected more than the %llu before it and at most the %llu tokens. Build the dataset again",
+                (long long)(first_document + i + 1), (unsigned long long)offsets[i + 1], (unsigned long long)offsets[i],
+                (unsigned long long)w->tokens);
         int64_t length = (int64_t)(offsets[i + 1] - offsets[i]);
         if (length > w->ix->sequence_length) {
             TRY(count_long(w, first_document + i, (int64_t)offsets[i], length, e));
@@ -118,7 +120,10 @@ int index_build(struct store *store, const struct dataset_facts *f, const struct
     *counts = (struct loader_counts){.documents = documents, .targets = f->group[o->group].targets};
     ix->too_long = choose(f, o->too_long);
     ix->before = mem_alloc((size_t)blocks, sizeof *ix->before);
-    struct walk w = {.store = store, .ix = ix, .counts = counts, .tokens = (uint64_t)f->group[o->group].tokens,
+    struct walk w = {.store = store,
+                     .ix = ix,
+                     .counts = counts,
+                     .tokens = (uint64_t)f->group[o->group].tokens,
                      .all_targets = f->group[o->group].masked == 0};
     w.weights = mem_alloc(WEIGHT_BLOCK, sizeof *w.weights);
     uint64_t *offsets = mem_alloc(PACK_BLOCK + 1, sizeof *offsets);

@@ -14,7 +14,8 @@
 #include "trainer/base/mem.h"
 #include "trainer/base/stop.h"
 
-/* Offsets in the seal. The check covers what stands before it, so that damage to the seal is not mistaken for damage to the data. */
+/* Offsets in the seal. The check covers what stands before it, so that damage to the seal is not mistaken for damage to the data.
+ */
 enum { AT_MAGIC = 0, AT_VERSION = 8, AT_SIZE = 12, AT_LENGTH = 16, AT_HASH = 24, AT_CHECK = 56, AT_ZERO = 64 };
 enum { CHECK_BYTES = AT_ZERO - AT_CHECK, PIECE = 1 << 20, CACHE_LIMIT = 16384, CACHE_QUIET_S = 2 };
 static const uint8_t magic[8] = {0x8f, 'L', 'O', 'R', 'A', 'T', 'D', '\n'};
@@ -39,8 +40,10 @@ int seal_parse(const void *bytes, size_t n, const char *where, struct seal *out,
 {
     const uint8_t *p = bytes;
     if (!seal_present(bytes, n))
-        FAIL(e, ERR_DATA, "%s: no seal at its start, expected a file written by `lorat data build`. Build it again, or allow unsealed "
-             "files if you trust where it came from", where);
+        FAIL(e, ERR_DATA,
+             "%s: no seal at its start, expected a file written by `lorat data build`. Build it again, or allow unsealed "
+             "files if you trust where it came from",
+             where);
     if (n < SEAL_BYTES)
         FAIL(e, ERR_DATA, "%s: %zu bytes, expected a seal of %d. The file is cut short; build it again", where, n, SEAL_BYTES);
     uint8_t hash[HASH_BYTES];
@@ -120,8 +123,8 @@ static void cache_text(const char *real, const struct stat *st, bool sealed, con
     buf_puts(out, "{\"path\":");
     json_put_string(out, real, strlen(real));
     buf_printf(out, ",\"inode\":%lld,\"size\":%lld,\"mtime_ns\":%lld,\"ctime_ns\":%lld,\"sealed\":%s,\"hash\":\"%s\"}\n",
-               (long long)st->st_ino, (long long)st->st_size, (long long)nanoseconds(st->st_mtim), (long long)nanoseconds(st->st_ctim),
-               sealed ? "true" : "false", identity);
+               (long long)st->st_ino, (long long)st->st_size, (long long)nanoseconds(st->st_mtim),
+               (long long)nanoseconds(st->st_ctim), sealed ? "true" : "false", identity);
 }
 
 /* An entry counts only if it is byte for byte what would be written now: any doubt, and the file is hashed. */
@@ -175,12 +178,14 @@ static int check_sealed(int fd, const char *path, const uint8_t *head, size_t n,
         return 0;
     TRY(hash_from(fd, path, SEAL_BYTES, st->st_size, hash, e));
     if (memcmp(hash, seal.hash, HASH_BYTES) != 0)
-        FAIL(e, ERR_DATA, "%s: its bytes do not match its seal. The file was damaged or changed; build it again or copy it anew", path);
+        FAIL(e, ERR_DATA, "%s: its bytes do not match its seal. The file was damaged or changed; build it again or copy it anew",
+             path);
     cache_remember(path, cache_dir, st, true, identity);
     return 0;
 }
 
-int seal_check(int fd, const char *path, bool unsealed, const char *cache_dir, bool *sealed, char identity[HASH_HEX], struct err *e)
+int seal_check(int fd, const char *path, bool unsealed, const char *cache_dir, bool *sealed, char identity[HASH_HEX],
+               struct err *e)
 {
     struct stat st;
     uint8_t head[SEAL_BYTES], hash[HASH_BYTES];

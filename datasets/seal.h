@@ -21,10 +21,11 @@ bool seal_present(const void *bytes, size_t n);
 int seal_parse(const void *bytes, size_t n, const char *where, struct seal *out, struct err *e);
 void seal_format(const struct seal *s, uint8_t out[SEAL_BYTES]);
 
-/* Compare an open file with its seal; identity in hex. The hash of an unchanged file (path, inode, size, times) is remembered under
- * cache_dir (NULL: no memory). A file without a seal: ERR_DATA, or, when `unsealed`, *sealed = false and the hash of the whole file.
- * ERR_STOPPED when a stop is requested meanwhile. */
-int seal_check(int fd, const char *path, bool unsealed, const char *cache_dir, bool *sealed, char identity[HASH_HEX], struct err *e);
+/* Compare an open file with its seal; identity in hex. The hash of an unchanged file (path, inode, size, times) is remembered
+ * under cache_dir (NULL: no memory). A file without a seal: ERR_DATA, or, when `unsealed`, *sealed = false and the hash of the
+ * whole file. ERR_STOPPED when a stop is requested meanwhile. */
+int seal_check(int fd, const char *path, bool unsealed, const char *cache_dir, bool *sealed, char identity[HASH_HEX],
+               struct err *e);
 /* Hash what lies behind the first SEAL_BYTES of a file open for reading and writing, write the seal in front, fsync. */
 int seal_write(int fd, const char *path, char identity[HASH_HEX], struct err *e);
 

@@ -4,22 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "datasets/seal.h"
 #include "datasets/store.h"
-#include "trainer/base/buf.h"
 #include "trainer/base/io.h"
 #include "trainer/base/mem.h"
-#include "trainer/base/stop.h"
 
 enum { FORMAT_VERSION = 1, BUFFER = 8 * STORE_CHUNK, OFFSET_BLOCK = 4096, TEXT_LIMIT = 65536 };
 static const char *const group_name[2] = {"train", "validation"};
@@ -43,6 +36,9 @@ static int library_enter(struct err *e)
 }
 
 static void library_leave(void) { pthread_mutex_unlock(&library); }
+
+int store_library_hold(struct err *e) { return library_enter(e); }
+void store_library_release(void) { library_leave(); }
 
 static herr_t note_reason(unsigned n, const H5E_error2_t *error, void *arg)
 {
@@ -141,7 +137,8 @@ int store_create(const char *path, struct store_writer **out, struct err *e)
     int rc = library_enter(e);
     if (rc == 0) {
         hid_t create = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS);
-        if (create >= 0 && access >= 0 && H5Pset_userblock(create, SEAL_BYTES) >= 0 && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
+        if (create >= 0 && access >= 0 && H5Pset_userblock(create, SEAL_BYTES) >= 0 &&
+            H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
             w->file = H5Fcreate(path, H5F_ACC_EXCL, create, access);
         if (w->file < 0)
             rc = fail_hdf5(e, ERR_IO, path, "creating the file");
@@ -192,7 +189,8 @@ static int flush_ends(struct store_writer *w, struct column *c, struct err *e)
     return 0;
 }
 
-int store_append(struct store_writer *w, enum dataset_group g, const int32_t *tokens, const float *weights, size_t n, struct err *e)
+int store_append(struct store_writer *w, enum dataset_group g, const int32_t *tokens, const float *weights, size_t n,
+                 struct err *e)
 {
     struct column *c = &w->column[g];
     if (c->tokens < 0)
@@ -259,7 +257,8 @@ static int finish_group(struct store_writer *w, enum dataset_group g, const stru
         H5Sclose(memory);
         first += count;
         count = n - first < OFFSET_BLOCK ? n - first : OFFSET_BLOCK;
-        if (count > 0 && ok && (rc = io_pread_all(c->lengths, w->path, block, count * sizeof block[0], (int64_t)(first - 1) * 8, e)) != 0)
+        if (count > 0 && ok &&
+            (rc = io_pread_all(c->lengths, w->path, block, count * sizeof block[0], (int64_t)(first - 1) * 8, e)) != 0)
             break;
     }
 #define X(field) ok = ok && put_int(group, #field, f->group[g].field);
@@ -275,12 +274,13 @@ static int finish_group(struct store_writer *w, enum dataset_group g, const stru
     return rc;
 }
 
-static int close_columns(struct store_writer *w)
+static bool close_columns(struct store_writer *w)
 {
-    int bad = 0;
+    bool bad = false;
     for (int g = 0; g < 2; g++) {
         struct column *c = &w->column[g];
-        bad |= (c->tokens >= 0 && H5Dclose(c->tokens) < 0) | (c->weights >= 0 && H5Dclose(c->weights) < 0);
+        bad |= c->tokens >= 0 && H5Dclose(c->tokens) < 0;
+        bad |= c->weights >= 0 && H5Dclose(c->weights) < 0;
         c->tokens = c->weights = -1;
     }
     return bad;
@@ -352,7 +352,9 @@ static herr_t check_link(hid_t at, const char *name, const H5L_info_t *info, voi
 {
     struct link_check *c = arg;
     if (info->type != H5L_TYPE_HARD) {
-        const char *kind = info->type == H5L_TYPE_SOFT ? "a soft link" : info->type == H5L_TYPE_EXTERNAL ? "an external link" : "an unknown link";
+        const char *kind = info->type == H5L_TYPE_SOFT       ? "a soft link"
+                           : info->type == H5L_TYPE_EXTERNAL ? "an external link"
+                                                             : "an unknown link";
         snprintf(c->bad, sizeof c->bad, "\"%.100s\" is %s, expected the data themselves", name, kind);
         return -1;
     }
@@ -428,15 +430,16 @@ static hid_t open_dataset(hid_t group, const char *name)
 }
 
 /* Open /<group>/<name> and check all about it; its length in *n. The dataset stays open also when a check fails. */
-static int check_dataset(hid_t group, enum dataset_group g, const char *name, hid_t want, const char *want_name, const char *path, hid_t *d,
-                         int64_t *n, struct err *e)
+static int check_dataset(hid_t group, enum dataset_group g, const char *name, hid_t want, const char *want_name, const char *path,
+                         hid_t *d, int64_t *n, struct err *e)
 {
     char where[64];
     hsize_t length = 0;
     snprintf(where, sizeof where, "/%s/%s", group_name[g], name);
     *d = open_dataset(group, name);
     if (*d < 0)
-        FAIL(e, ERR_DATA, "%s: %s: not a dataset that can be opened, expected a list of %s. Build the dataset again", path, where, want_name);
+        FAIL(e, ERR_DATA, "%s: %s: not a dataset that can be opened, expected a list of %s. Build the dataset again", path, where,
+             want_name);
     hid_t type = H5Dget_type(*d), space = H5Dget_space(*d);
     bool type_ok = type >= 0 && H5Tequal(type, want) > 0;
     int rank = space >= 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : 0;
@@ -449,7 +452,8 @@ static int check_dataset(hid_t group, enum dataset_group g, const char *name, hi
     if (rank != 1)
         FAIL(e, ERR_DATA, "%s: %s: %d dimensions, expected 1. Build the dataset again", path, where, rank);
     if (length > INT64_MAX / 16)
-        FAIL(e, ERR_DATA, "%s: %s: %llu elements, more than any file holds. Build the dataset again", path, where, (unsigned long long)length);
+        FAIL(e, ERR_DATA, "%s: %s: %llu elements, more than any file holds. Build the dataset again", path, where,
+             (unsigned long long)length);
     *n = (int64_t)length;
     return check_storage(*d, path, where, want == H5T_STD_U64LE, e);
 }
@@ -462,19 +466,19 @@ static int check_offsets(struct store *s, enum dataset_group g, hid_t d, int64_t
     if (io->fstat(s->fd, &st) != 0)
         return err_errno(e, ERR_IO, errno, "%s: its size could not be read", s->path);
     if (n < 2)
-        FAIL(e, ERR_DATA, "%s: /%s/offsets: %lld elements, expected the number of documents + 1. Build the dataset again", s->path, group_name[g],
-             (long long)n);
+        FAIL(e, ERR_DATA, "%s: /%s/offsets: %lld elements, expected the number of documents + 1. Build the dataset again",
+             s->path, group_name[g], (long long)n);
     if (at == HADDR_UNDEF || at > (haddr_t)st.st_size || (uint64_t)n > ((uint64_t)st.st_size - at) / 8)
-        FAIL(e, ERR_DATA, "%s: /%s/offsets: past the end of the file, expected %lld elements. Build the dataset again", s->path, group_name[g],
-             (long long)n);
+        FAIL(e, ERR_DATA, "%s: /%s/offsets: past the end of the file, expected %lld elements. Build the dataset again", s->path,
+             group_name[g], (long long)n);
     s->group[g].offsets_at = (int64_t)at;
     s->group[g].n_documents = n - 1;
     uint64_t first, last;
     TRY(store_offsets(s, g, 0, 1, &first, e));
     TRY(store_offsets(s, g, n - 1, 1, &last, e));
     if (first != 0 || last != (uint64_t)s->group[g].n_tokens)
-        FAIL(e, ERR_DATA, "%s: /%s/offsets: from %llu to %llu, expected from 0 to the %lld tokens. Build the dataset again", s->path, group_name[g],
-             (unsigned long long)first, (unsigned long long)last, (long long)s->group[g].n_tokens);
+        FAIL(e, ERR_DATA, "%s: /%s/offsets: from %llu to %llu, expected from 0 to the %lld tokens. Build the dataset again",
+             s->path, group_name[g], (unsigned long long)first, (unsigned long long)last, (long long)s->group[g].n_tokens);
     return 0;
 }
 
@@ -509,12 +513,14 @@ static bool get_text(hid_t at, const char *name, char *out, size_t out_size)
     return ok;
 }
 
-static int read_group_facts(hid_t group, enum dataset_group g, bool bare, const char *path, struct dataset_facts *f, struct err *e)
+static int read_group_facts(hid_t group, enum dataset_group g, bool bare, const char *path, struct dataset_facts *f,
+                            struct err *e)
 {
     int64_t documents = f->group[g].documents, tokens = f->group[g].tokens;
-#define X(field)                                                                                                                       \
-    if (!get_int(group, #field, &f->group[g].field) && !bare)                                                                          \
-        FAIL(e, ERR_DATA, "%s: /%s: no attribute \"%s\" (a 64-bit integer). Build the dataset again", path, group_name[g], #field);
+#define X(field)                                                                                                                 \
+    if (!get_int(group, #field, &f->group[g].field) && !bare)                                                                    \
+        FAIL(e, ERR_DATA, "%s: /%s: no attribute \"%s\" (a 64-bit integer). Build the dataset again", path, group_name[g],       \
+             #field);
     GROUP_FACTS(X)
 #undef X
     if (bare) {
@@ -522,8 +528,10 @@ static int read_group_facts(hid_t group, enum dataset_group g, bool bare, const 
         f->group[g].tokens = tokens;
     }
     if (f->group[g].documents != documents || f->group[g].tokens != tokens)
-        FAIL(e, ERR_DATA, "%s: /%s: attributes say %lld documents and %lld tokens, expected %lld and %lld. Build the dataset again", path,
-             group_name[g], (long long)f->group[g].documents, (long long)f->group[g].tokens, (long long)documents, (long long)tokens);
+        FAIL(e, ERR_DATA,
+             "%s: /%s: attributes say %lld documents and %lld tokens, expected %lld and %lld. Build the dataset again", path,
+             group_name[g], (long long)f->group[g].documents, (long long)f->group[g].tokens, (long long)documents,
+             (long long)tokens);
     return 0;
 }
 
@@ -541,16 +549,17 @@ static int open_group(struct store *s, enum dataset_group g, bool bare, struct d
     TRY_DONE(check_links(group, s->path, group_name[g], &links, e));
     for (int i = 0; i < 3; i++)
         if (!(links.seen & 1u << i)) {
-            rc = err_set(e, ERR_DATA, "%s: /%s: no \"%s\" in it, expected tokens, weights and offsets. Build the dataset again", s->path,
-                         group_name[g], names[i]);
+            rc = err_set(e, ERR_DATA, "%s: /%s: no \"%s\" in it, expected tokens, weights and offsets. Build the dataset again",
+                         s->path, group_name[g], names[i]);
             goto done;
         }
-    TRY_DONE(check_dataset(group, g, "tokens", H5T_STD_I32LE, "32-bit integers", s->path, &s->group[g].tokens, &s->group[g].n_tokens, e));
+    TRY_DONE(check_dataset(group, g, "tokens", H5T_STD_I32LE, "32-bit integers", s->path, &s->group[g].tokens,
+                           &s->group[g].n_tokens, e));
     TRY_DONE(check_dataset(group, g, "weights", H5T_IEEE_F32LE, "32-bit floats", s->path, &s->group[g].weights, &n_weights, e));
     TRY_DONE(check_dataset(group, g, "offsets", H5T_STD_U64LE, "unsigned 64-bit integers", s->path, &offsets, &n_offsets, e));
     if (n_weights != s->group[g].n_tokens) {
-        rc = err_set(e, ERR_DATA, "%s: /%s/weights: %lld elements, expected as many as tokens, %lld. Build the dataset again", s->path,
-                     group_name[g], (long long)n_weights, (long long)s->group[g].n_tokens);
+        rc = err_set(e, ERR_DATA, "%s: /%s/weights: %lld elements, expected as many as tokens, %lld. Build the dataset again",
+                     s->path, group_name[g], (long long)n_weights, (long long)s->group[g].n_tokens);
         goto done;
     }
     TRY_DONE(check_offsets(s, g, offsets, n_offsets, e));
@@ -572,8 +581,8 @@ static int read_facts(struct store *s, bool bare, struct dataset_facts *f, struc
     if (!get_int(s->file, "format", &format) && !bare)
         FAIL(e, ERR_DATA, "%s: no attribute \"format\", expected a dataset of lorat. Build the dataset again", s->path);
     if (format != FORMAT_VERSION && !(bare && format == 0))
-        FAIL(e, ERR_DATA, "%s: format %lld, expected %d. It was written by another version of lorat; build it again", s->path, (long long)format,
-             FORMAT_VERSION);
+        FAIL(e, ERR_DATA, "%s: format %lld, expected %d. It was written by another version of lorat; build it again", s->path,
+             (long long)format, FORMAT_VERSION);
     if (!get_text(s->file, "tokenizer", f->tokenizer, sizeof f->tokenizer))
         snprintf(f->tokenizer, sizeof f->tokenizer, "unknown");
     if (!get_text(s->file, "template", f->template_name, sizeof f->template_name))
@@ -582,8 +591,8 @@ static int read_facts(struct store *s, bool bare, struct dataset_facts *f, struc
     get_int(s->file, "vocab", &vocab);
     get_int(s->file, "max_token", &max_token);
     if (vocab < 0 || vocab > INT32_MAX || max_token < 0 || max_token > INT32_MAX)
-        FAIL(e, ERR_DATA, "%s: vocab %lld and max_token %lld, expected 31-bit numbers. Build the dataset again", s->path, (long long)vocab,
-             (long long)max_token);
+        FAIL(e, ERR_DATA, "%s: vocab %lld and max_token %lld, expected 31-bit numbers. Build the dataset again", s->path,
+             (long long)vocab, (long long)max_token);
     f->vocab = (int32_t)vocab;
     f->max_token = (int32_t)max_token;
     return 0;
@@ -593,7 +602,8 @@ static int open_file(struct store *s, bool bare, struct dataset_facts *f, struct
 {
     char name[64];
     struct link_check links = {group_name, 2, 0, ""};
-    snprintf(name, sizeof name, "/proc/self/fd/%d", s->fd); /* the very file whose seal was verified, whatever the path says now */
+    snprintf(name, sizeof name, "/proc/self/fd/%d",
+             s->fd); /* the very file whose seal was verified, whatever the path says now */
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
 #if H5_VERSION_GE(1, 10, 7) && !(H5_VERS_MAJOR == 1 && H5_VERS_MINOR == 12 && H5_VERS_RELEASE == 0)
@@ -658,11 +668,12 @@ void store_close(struct store *s)
     mem_free(s);
 }
 
-static int read_block(struct store *s, enum dataset_group g, hid_t d, hid_t type, int64_t first, int64_t n, void *out, struct err *e)
+static int read_block(struct store *s, enum dataset_group g, hid_t d, hid_t type, int64_t first, int64_t n, void *out,
+                      struct err *e)
 {
     if (first < 0 || n < 0 || first > s->group[g].n_tokens - n)
-        FAIL(e, ERR_DATA, "%s: /%s: tokens %lld to %lld asked for, expected at most %lld. Build the dataset again", s->path, group_name[g],
-             (long long)first, (long long)(first + n), (long long)s->group[g].n_tokens);
+        FAIL(e, ERR_DATA, "%s: /%s: tokens %lld to %lld asked for, expected at most %lld. Build the dataset again", s->path,
+             group_name[g], (long long)first, (long long)(first + n), (long long)s->group[g].n_tokens);
     if (n == 0)
         return 0;
     TRY(library_enter(e));
@@ -690,78 +701,7 @@ int store_weights(struct store *s, enum dataset_group g, int64_t first, int64_t 
 int store_offsets(const struct store *s, enum dataset_group g, int64_t first, int64_t n, uint64_t *out, struct err *e)
 {
     if (first < 0 || n < 0 || first > s->group[g].n_documents + 1 - n)
-        FAIL(e, ERR_INTERNAL, "%s: offsets %lld to %lld asked for, expected at most %lld", s->path, (long long)first, (long long)(first + n),
-             (long long)s->group[g].n_documents + 1);
+        FAIL(e, ERR_INTERNAL, "%s: offsets %lld to %lld asked for, expected at most %lld", s->path, (long long)first,
+             (long long)(first + n), (long long)s->group[g].n_documents + 1);
     return io_pread_all(s->fd, s->path, out, (size_t)n * 8, s->group[g].offsets_at + first * 8, e);
-}
-
-/* ---- the child that may crash ---- */
-
-struct probe_answer {
-    int rc;
-    struct err err;
-};
-
-static void probe_child(int to, int (*work)(void *, void *, struct err *), void *arg, void *result, size_t n_result, int seconds)
-{
-    static const int crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
-    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
-        signal(crashes[i], SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    alarm((unsigned)seconds);
-    struct probe_answer answer = {0};
-    answer.rc = work(arg, result, &answer.err);
-    if (io_write_all(to, "a pipe", &answer, sizeof answer, NULL) != 0 || io_write_all(to, "a pipe", result, n_result, NULL) != 0)
-        _exit(1);
-    _exit(0);
-}
-
-static bool read_answer(int from, void *out, size_t n)
-{
-    for (size_t got = 0; got < n;) {
-        ssize_t k = io->read(from, (char *)out + got, n - got);
-        if (k <= 0 && !(k < 0 && errno == EINTR))
-            return false;
-        got += k > 0 ? (size_t)k : 0;
-    }
-    return true;
-}
-
-int store_probe(const char *path, int (*work)(void *, void *, struct err *), void *arg, void *result, size_t n_result, int seconds,
-                struct err *e)
-{
-    int pipes[2], status = 0;
-    struct probe_answer answer;
-    if (pipe2(pipes, O_CLOEXEC) != 0)
-        return err_errno(e, ERR_INTERNAL, errno, "%s: no pipe for a child process", path);
-    if (library_enter(e) != 0) { /* held over the fork, so that the child finds the library between two calls */
-        close(pipes[0]);
-        close(pipes[1]);
-        return -1;
-    }
-    pid_t child = fork();
-    library_leave();
-    if (child == 0)
-        probe_child(pipes[1], work, arg, result, n_result, seconds);
-    close(pipes[1]);
-    bool answered = child > 0 && read_answer(pipes[0], &answer, sizeof answer) && read_answer(pipes[0], result, n_result);
-    close(pipes[0]);
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (child < 0)
-        return err_errno(e, ERR_INTERNAL, errno, "%s: no child process to probe it in", path);
-    if (!answered && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        FAIL(e, ERR_DATA, "%s: reading it took more than %d s in HDF5, expected a dataset. Build it again", path, seconds);
-    if (!answered && WIFSIGNALED(status))
-        FAIL(e, ERR_DATA, "%s: reading it crashes HDF5 (%s), expected a dataset. Build it again", path, strsignal(WTERMSIG(status)));
-    if (!answered)
-        FAIL(e, ERR_DATA, "%s: reading it failed in a child process, expected a dataset. Build it again", path);
-    if (answer.rc != 0) {
-        if (e != NULL)
-            *e = answer.err;
-        return -1;
-    }
-    return 0;
 }

@@ -18,7 +18,8 @@ static const struct option_row rows[] = {
     {"input", "FILE", "a file of JSON lines (docs/data-format.md lists the forms of a line); may be repeated", 'i', true},
     {"output", "FILE", "the dataset to write, data/name.h5", 'o', false},
     {"model", "DIR", "the model folder or .gguf file whose tokenizer and chat template are used", 'm', false},
-    {"template", "NAME", "a built-in chat template instead of the model's own; prompt and completion are then rendered with it too", 0, false},
+    {"template", "NAME",
+     "a built-in chat template instead of the model's own; prompt and completion are then rendered with it too", 0, false},
     {"vocab", "N", "without --model: ids of {\"tokens\"} are checked to be below N", 0, false},
     {"validation", "SHARE", "share of documents set aside for validation, 5% or 0.05; default none", 0, false},
     {"seed", "N", "which documents are set aside; default 0", 0, false},
@@ -62,8 +63,8 @@ void data_print_facts(const struct dataset_facts *f)
             printf("%-11s %lld documents, %lld tokens, %lld of them trained (%.1f %%), longest document %lld tokens\n", names[g],
                    (long long)f->group[g].documents, (long long)f->group[g].tokens, (long long)f->group[g].targets,
                    100.0 * (double)f->group[g].targets / (double)f->group[g].tokens, (long long)f->group[g].longest);
-    printf("tokenizer   %s\ntemplate    %s\nvocabulary  %d (largest token %d)\nsource      %s\nseal        %s\n", f->tokenizer, f->template_name,
-           f->vocab, f->max_token, f->source, f->seal);
+    printf("tokenizer   %s\ntemplate    %s\nvocabulary  %d (largest token %d)\nsource      %s\nseal        %s\n", f->tokenizer,
+           f->template_name, f->vocab, f->max_token, f->source, f->seal);
     fflush(stdout);
     dataset_warnings(f, &warnings);
     warn_lines(warnings.data);
@@ -93,7 +94,8 @@ static int open_model(const struct options *o, struct text_model *m, struct buil
     const char *path = options_value(o, "model"), *name = options_value(o, "template");
     if (path == NULL) {
         if (name != NULL)
-            FAIL(e, ERR_USAGE, "lorat data build: --template: without --model, expected the model whose tokenizer the template is written in");
+            FAIL(e, ERR_USAGE,
+                 "lorat data build: --template: without --model, expected the model whose tokenizer the template is written in");
         return 0;
     }
     if (options_given(o, "vocab"))

@@ -45,12 +45,13 @@ static int print_rows(struct loader_options *o, const char *name, struct err *e)
     const struct loader_counts *c = loader_counts(l);
     int rc = loader_epoch_steps(l, 0, &packed, e); /* a step of one row */
     if (rc == 0)
-        printf("%-11s in rows of %d: %lld pieces of %lld documents (%lld split, %lld truncated, %lld dropped, %lld without a target left)\n"
+        printf("%-11s in rows of %d: %lld pieces of %lld documents (%lld split, %lld truncated, %lld dropped, %lld without a "
+               "target left)\n"
                "%-11s %lld tokens, %lld of them trained; %lld rows when packed (%.1f %% full), %lld when not (%.1f %%)\n",
-               name, o->sequence_length, (long long)c->pieces, (long long)c->documents, (long long)c->split, (long long)c->truncated,
-               (long long)c->dropped, (long long)c->no_target, "", (long long)c->tokens, (long long)c->targets, (long long)packed,
-               100.0 * (double)c->tokens / ((double)packed * o->sequence_length), (long long)c->pieces,
-               100.0 * (double)c->tokens / ((double)c->pieces * o->sequence_length));
+               name, o->sequence_length, (long long)c->pieces, (long long)c->documents, (long long)c->split,
+               (long long)c->truncated, (long long)c->dropped, (long long)c->no_target, "", (long long)c->tokens,
+               (long long)c->targets, (long long)packed, 100.0 * (double)c->tokens / ((double)packed * o->sequence_length),
+               (long long)c->pieces, 100.0 * (double)c->tokens / ((double)c->pieces * o->sequence_length));
     loader_close(l);
     return rc;
 }
@@ -59,8 +60,14 @@ static int run_info(const struct options *o, struct err *e)
 {
     struct dataset *d;
     int64_t length = 0;
-    struct loader_options l = {.path = o->args[0], .cache_dir = DATA_CACHE, .unsealed = options_given(o, "allow-unsealed"), .packing = true,
-                               .shuffle = true, .batch = 1, .micro_batch = 1, .ranks = 1};
+    struct loader_options l = {.path = o->args[0],
+                               .cache_dir = DATA_CACHE,
+                               .unsealed = options_given(o, "allow-unsealed"),
+                               .packing = true,
+                               .shuffle = true,
+                               .batch = 1,
+                               .micro_batch = 1,
+                               .ranks = 1};
     TRY(options_i64(o, "sequence-length", 2, 1 << 24, &length, e));
     TRY(read_too_long(o, &l.too_long, e));
     stop_install();

@@ -21,7 +21,8 @@ static const struct option_row rows[] = {
 static const struct option_table table = {
     .verb = "data show",
     .args = "FILE",
-    .about = "Print documents of a dataset. Tokens that carry loss are coloured on a terminal and stand in [[...]] elsewhere; a weight other "
+    .about = "Print documents of a dataset. Tokens that carry loss are coloured on a terminal and stand in [[...]] elsewhere; a "
+             "weight other "
              "than 1 is printed in front of them.",
     .example = "lorat data show data/train.h5 --model models/SmolLM2-135M-Instruct --documents 2",
     .rows = rows,
@@ -91,8 +92,8 @@ static int show(struct dataset *d, const struct options *o, const struct tokeniz
     if (!dataset_facts(d)->group[g].present)
         TRY_DONE(err_set(e, ERR_USAGE, "%s: no group \"%s\" in it, expected another --group", o->args[0], name));
     if (from >= all)
-        TRY_DONE(err_set(e, ERR_USAGE, "lorat data show: --from: %lld, expected less than the %lld documents of group %s", (long long)from,
-                         (long long)all, name));
+        TRY_DONE(err_set(e, ERR_USAGE, "lorat data show: --from: %lld, expected less than the %lld documents of group %s",
+                         (long long)from, (long long)all, name));
     for (int64_t i = from; i < all && i - from < n && !stop_requested(); i++) {
         TRY_DONE(dataset_document(d, g, i, &doc, e));
         int64_t targets = 0;
@@ -131,7 +132,8 @@ static int run_show(const struct options *o, struct err *e)
     }
     char hex[HASH_HEX];
     if (t != NULL && strcmp(hash_hex(tokenizer_hash(t), hex), dataset_facts(d)->tokenizer) != 0)
-        log_warn("%s: made with the tokenizer %.16s, and %s has %.16s: the text below may be wrong", o->args[0], dataset_facts(d)->tokenizer, model, hex);
+        log_warn("%s: made with the tokenizer %.16s, and %s has %.16s: the text below may be wrong", o->args[0],
+                 dataset_facts(d)->tokenizer, model, hex);
     if (t == NULL)
         log_note("token ids; --model DIR shows the text");
     rc = show(d, o, t, g, e);
