@@ -77,9 +77,8 @@ INLINE void tile_rows(int mr, int32_t n, int32_t k, const slot *a, int32_t lda, 
         tile_block(mr, 1, k, a, lda, b + j, ldb, c + j, ldc, accumulate, pairs);
 }
 
-/* n is a multiple of VW. Row by row the sums depend on k alone, not on where a row or column lies in its block. */
-INLINE void tile_product(int32_t m, int32_t n, int32_t k, const slot *a, int32_t lda, const slot *b, int32_t ldb, float *c,
-                         int32_t ldc, bool accumulate, bool pairs)
+INLINE void tile_all(int32_t m, int32_t n, int32_t k, const slot *a, int32_t lda, const slot *b, int32_t ldb, float *c,
+                     int32_t ldc, bool accumulate, bool pairs)
 {
     int32_t i = 0;
     for (; i + MR <= m; i += MR)
@@ -88,6 +87,27 @@ INLINE void tile_product(int32_t m, int32_t n, int32_t k, const slot *a, int32_t
         tile_rows(2, n, k, a + (int64_t)i * lda, lda, b, ldb, c + (int64_t)i * ldc, ldc, accumulate, pairs);
     if (i < m)
         tile_rows(1, n, k, a + (int64_t)i * lda, lda, b, ldb, c + (int64_t)i * ldc, ldc, accumulate, pairs);
+}
+/* One copy each of the two kinds of slots: inlined at every use they would take a compiler minutes. */
+static __attribute__((noinline)) void tile_pairs(int32_t m, int32_t n, int32_t k, const slot *a, int32_t lda, const slot *b,
+                                                 int32_t ldb, float *c, int32_t ldc, bool accumulate)
+{
+    tile_all(m, n, k, a, lda, b, ldb, c, ldc, accumulate, PAIRS);
+}
+static __attribute__((noinline)) void tile_floats(int32_t m, int32_t n, int32_t k, const slot *a, int32_t lda, const slot *b,
+                                                  int32_t ldb, float *c, int32_t ldc, bool accumulate)
+{
+    tile_all(m, n, k, a, lda, b, ldb, c, ldc, accumulate, false);
+}
+
+/* n is a multiple of VW. Row by row the sums depend on k alone, not on where a row or column lies in its block. */
+INLINE void tile_product(int32_t m, int32_t n, int32_t k, const slot *a, int32_t lda, const slot *b, int32_t ldb, float *c,
+                         int32_t ldc, bool accumulate, bool pairs)
+{
+    if (pairs)
+        tile_pairs(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+    else
+        tile_floats(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 /* dst (rows_padded, ld slots) = rows of x (rows, k; ldx), from element `at` on. k is even when pairs. */
