@@ -1,4 +1,5 @@
-/* HDF5 files that are not what lorat builds, sealed (so that the seal lets them through) and unsealed: each is refused by name. */
+/* HDF5 files that are not what lorat builds, sealed (so that the seal lets them through) and unsealed: each is refused by name.
+ */
 #include <hdf5.h>
 
 #include <fcntl.h>
@@ -13,10 +14,43 @@
 
 /* What is wrong with a file. */
 enum fault {
-    GOOD, NO_TRAIN, TRAIN_IS_DATA, EXTRA_GROUP, EXTRA_DATA, SOFT_TOKENS, EXTERNAL_TRAIN, TRAIN_IS_ROOT, NO_WEIGHTS, TOKENS_64, WEIGHTS_64,
-    OFFSETS_32, TOKENS_RANK_2, SCALAR_TOKENS, FEW_WEIGHTS, OFFSETS_LATE, OFFSETS_SHORT, OFFSETS_BACK, OFFSETS_ONE, OFFSETS_HUGE, OFFSETS_CHUNKED,
-    TOKENS_COMPACT, BIG_CHUNKS, CHECKSUM_FILTER, UNKNOWN_FILTER, OUTSIDE_DATA, VIRTUAL_DATA, NEGATIVE_TOKEN, LARGE_TOKEN, NAN_WEIGHT,
-    NEGATIVE_WEIGHT, NO_FORMAT, FORMAT_2, FORMAT_TEXT, NO_TARGETS_FACT, WRONG_COUNT, N_FAULTS
+    GOOD,
+    NO_TRAIN,
+    TRAIN_IS_DATA,
+    EXTRA_GROUP,
+    EXTRA_DATA,
+    SOFT_TOKENS,
+    EXTERNAL_TRAIN,
+    TRAIN_IS_ROOT,
+    NO_WEIGHTS,
+    TOKENS_64,
+    WEIGHTS_64,
+    OFFSETS_32,
+    TOKENS_RANK_2,
+    SCALAR_TOKENS,
+    FEW_WEIGHTS,
+    OFFSETS_LATE,
+    OFFSETS_SHORT,
+    OFFSETS_BACK,
+    OFFSETS_ONE,
+    OFFSETS_HUGE,
+    OFFSETS_CHUNKED,
+    TOKENS_COMPACT,
+    BIG_CHUNKS,
+    CHECKSUM_FILTER,
+    UNKNOWN_FILTER,
+    OUTSIDE_DATA,
+    VIRTUAL_DATA,
+    NEGATIVE_TOKEN,
+    LARGE_TOKEN,
+    NAN_WEIGHT,
+    NEGATIVE_WEIGHT,
+    NO_FORMAT,
+    FORMAT_2,
+    FORMAT_TEXT,
+    NO_TARGETS_FACT,
+    WRONG_COUNT,
+    N_FAULTS
 };
 static const char *const expected[N_FAULTS] = {
     [NO_TRAIN] = "no group \"train\"",
@@ -126,11 +160,14 @@ static void put_group(hid_t file, enum fault f, bool facts)
     else
         put_data(g, f, "tokens", f == TOKENS_64 ? H5T_STD_I64LE : H5T_STD_I32LE, H5T_NATIVE_INT32, 10, tokens);
     if (f != NO_WEIGHTS)
-        put_data(g, f, "weights", f == WEIGHTS_64 ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, f == FEW_WEIGHTS ? 9 : 10, weights);
-    put_data(g, f, "offsets", f == OFFSETS_32 ? H5T_STD_U32LE : H5T_STD_U64LE, H5T_NATIVE_UINT64, f == OFFSETS_ONE ? 1 : 4, offsets);
+        put_data(g, f, "weights", f == WEIGHTS_64 ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, f == FEW_WEIGHTS ? 9 : 10,
+                 weights);
+    put_data(g, f, "offsets", f == OFFSETS_32 ? H5T_STD_U32LE : H5T_STD_U64LE, H5T_NATIVE_UINT64, f == OFFSETS_ONE ? 1 : 4,
+             offsets);
     if (f == EXTRA_DATA)
         put_data(g, f, "more", H5T_STD_I32LE, H5T_NATIVE_INT32, 10, tokens);
-    static const char *const names[] = {"documents", "tokens", "targets", "longest", "without_targets", "ends_trained", "ends", "masked"};
+    static const char *const names[] = {"documents",       "tokens",       "targets", "longest",
+                                        "without_targets", "ends_trained", "ends",    "masked"};
     static const int64_t values[] = {3, 10, 7, 4, 0, 0, 0, 0};
     for (int i = 0; facts && i < 8; i++)
         if (!(f == NO_TARGETS_FACT && i == 2))
@@ -191,7 +228,13 @@ static void make(const char *path, enum fault f, bool sealed)
 /* Open, index, read one epoch: the first error that a training run would meet. */
 static int use(const char *path, bool unsealed, struct err *e)
 {
-    struct loader_options o = {.path = path, .unsealed = unsealed, .sequence_length = 8, .packing = true, .batch = 1, .micro_batch = 1, .ranks = 1,
+    struct loader_options o = {.path = path,
+                               .unsealed = unsealed,
+                               .sequence_length = 8,
+                               .packing = true,
+                               .batch = 1,
+                               .micro_batch = 1,
+                               .ranks = 1,
                                .vocab = 20};
     struct loader *l = NULL;
     struct batch *b;

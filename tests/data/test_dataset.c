@@ -170,7 +170,8 @@ static void refusals(void)
 {
     struct err e = {0};
     struct dataset_facts f;
-    refused("{\"tokens\":[1,2]}\n{\"tokens\":[1,1000]}\n", ERR_DATA, "bad.jsonl:2: tokens[1]: 1000, expected below the vocabulary");
+    refused("{\"tokens\":[1,2]}\n{\"tokens\":[1,1000]}\n", ERR_DATA,
+            "bad.jsonl:2: tokens[1]: 1000, expected below the vocabulary");
     refused("\n\n{\"tokens\":[1,-2]}\n", ERR_DATA, "bad.jsonl:3: tokens[1]: -2");
     refused("{\"tokens\":[1,2],\"loss\":[1]}", ERR_DATA, "bad.jsonl:1: loss: 1 weights");
     refused("{\"tokens\":[1,2],\"loss\":[1,0]}", ERR_DATA, "carries loss");
@@ -258,7 +259,9 @@ static void end_tokens(void)
     struct dataset_facts f;
     static const int32_t ends[] = {7, 9};
     const char *input = util_path("ends.jsonl");
-    util_text(input, "{\"tokens\":[1,2,7],\"loss\":[0,1,1]}\n{\"tokens\":[1,2,9],\"loss\":[0,1,0]}\n{\"tokens\":[7,2]}\n{\"tokens\":[1,2]}");
+    util_text(
+        input,
+        "{\"tokens\":[1,2,7],\"loss\":[0,1,1]}\n{\"tokens\":[1,2,9],\"loss\":[0,1,0]}\n{\"tokens\":[7,2]}\n{\"tokens\":[1,2]}");
     struct build_options o = options(&input, util_path("ends.h5"));
     o.end_ids = ends;
     o.n_end_ids = 2;

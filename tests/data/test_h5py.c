@@ -7,7 +7,8 @@ static int python(const char *what, const char *path)
 {
     char command[400];
     const char *interpreter = getenv("LORAT_PYTHON");
-    snprintf(command, sizeof command, "%s tests/data/h5py_check.py %s %s", interpreter != NULL ? interpreter : "python3", what, path);
+    snprintf(command, sizeof command, "%s tests/data/h5py_check.py %s %s", interpreter != NULL ? interpreter : "python3", what,
+             path);
     int status = system(command);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

@@ -8,7 +8,10 @@
 
 static struct jsonl_record r;
 
-static int parse(const char *line, struct jsonl_unknown *u, struct err *e) { return jsonl_parse_line(line, strlen(line), "f.jsonl:3", &r, u, e); }
+static int parse(const char *line, struct jsonl_unknown *u, struct err *e)
+{
+    return jsonl_parse_line(line, strlen(line), "f.jsonl:3", &r, u, e);
+}
 
 static void refused(const char *line, const char *part)
 {
@@ -34,8 +37,10 @@ static void forms(void)
     struct err e = {0};
     struct jsonl_unknown u = {0};
     CHECK_OK(parse("{\"messages\":[{\"role\":\"system\",\"content\":\"\"},{\"role\":\"user\",\"content\":\"hi\\u0000x\"},"
-                   "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"he\"},{\"type\":\"text\",\"value\":\"llo\"}],\"x\":1}],\"id\":5}",
-                   &u, &e), &e);
+                   "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"he\"},{\"type\":\"text\",\"value\":"
+                   "\"llo\"}],\"x\":1}],\"id\":5}",
+                   &u, &e),
+             &e);
     CHECK_INT(r.kind, JSONL_MESSAGES);
     CHECK_INT(r.n_messages, 3);
     check_turn(0, "system", "");
@@ -87,7 +92,8 @@ static void wrong(void)
     refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}", "messages[0].content[0].type: \"image\"");
     refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"a\"}]}]}", "messages[0].content[0].type: ");
     refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages[0].content[0].text: ");
-    refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":1,\"value\":\"a\"}]}]}", "messages[0].content[0].text: ");
+    refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":1,\"value\":\"a\"}]}]}",
+            "messages[0].content[0].text: ");
     refused("{\"tokens\":[]}", "tokens: an empty list");
     refused("{\"tokens\":5}", "tokens: ");
     refused("{\"tokens\":[1.5]}", "tokens[0]: ");
@@ -109,7 +115,8 @@ static void wrong(void)
 /* Every cut of a good line is refused, and nothing leaks or is read behind its end. */
 static void cut(void)
 {
-    static const char line[] = "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\\u00e4\"}]}],\"n\":1.5e3}";
+    static const char line[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\\u00e4\"}]}],\"n\":1.5e3}";
     struct err e = {0};
     for (size_t n = 0; n < sizeof line - 1; n++) {
         char *copy = mem_alloc(n + 1, 1), *exact = mem_realloc(copy, n > 0 ? n : 1, 1);
@@ -126,7 +133,8 @@ static void many_unknown(void)
     struct err e = {0};
     char line[100];
     for (int i = 0; i < 40; i++) {
-        snprintf(line, sizeof line, "{\"text\":\"x\",\"a_rather_long_name_of_a_key_that_is_cut_somewhere_%d\":1,\"k%d\":2}", i, i);
+        snprintf(line, sizeof line, "{\"text\":\"x\",\"a_rather_long_name_of_a_key_that_is_cut_somewhere_%d\":1,\"k%d\":2}", i,
+                 i);
         CHECK_OK(parse(line, &u, &e), &e);
     }
     CHECK_INT(u.n, JSONL_MAX_UNKNOWN);
@@ -143,7 +151,10 @@ static void lines(void)
     size_t n;
     char text[70000];
     memset(text, 'x', sizeof text); /* longer than one read */
-    memcpy(text, "\xef\xbb\xbf" "a\r\n\n \t\r\nbb\n", 14);
+    memcpy(text,
+           "\xef\xbb\xbf"
+           "a\r\n\n \t\r\nbb\n",
+           14);
     util_write(path, text, sizeof text);
     CHECK_OK(jsonl_open(path, &f, &e), &e);
     CHECK_OK(jsonl_next(&f, &line, &n, &e), &e);

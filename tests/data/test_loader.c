@@ -1,4 +1,5 @@
-/* The stream of micro-batches: every piece once an epoch whatever the geometry, the same samples in a step, seek = straight run. */
+/* The stream of micro-batches: every piece once an epoch whatever the geometry, the same samples in a step, seek = straight run.
+ */
 #include "datasets/loader.h"
 
 #include <signal.h>
@@ -26,8 +27,16 @@ static void make_data(void)
 
 static struct loader_options options(void)
 {
-    return (struct loader_options){.path = util_path("train.h5"), .sequence_length = LENGTH, .packing = true, .shuffle = true, .too_long = TOO_LONG_SPLIT,
-                                   .seed = 5, .batch = 8, .micro_batch = 4, .ranks = 1, .vocab = 997};
+    return (struct loader_options){.path = util_path("train.h5"),
+                                   .sequence_length = LENGTH,
+                                   .packing = true,
+                                   .shuffle = true,
+                                   .too_long = TOO_LONG_SPLIT,
+                                   .seed = 5,
+                                   .batch = 8,
+                                   .micro_batch = 4,
+                                   .ranks = 1,
+                                   .vocab = 997};
 }
 
 /* ---- what a batch promises ---- */

@@ -32,7 +32,8 @@ static int work(const char *input, const char *output)
     int64_t tokens = 0;
     struct build_options build = {.inputs = &input, .n_inputs = 1, .output = output, .eos = -1};
     CHECK_OK(dataset_build(&build, &f, &e), &e);
-    struct loader_options o = {.path = output, .sequence_length = 1024, .packing = true, .shuffle = true, .batch = 4, .micro_batch = 4, .ranks = 1};
+    struct loader_options o = {
+        .path = output, .sequence_length = 1024, .packing = true, .shuffle = true, .batch = 4, .micro_batch = 4, .ranks = 1};
     CHECK_OK(loader_open(&o, &l, &e), &e);
     CHECK_OK(loader_start(l, 0, 1, &e), &e);
     while (loader_next(l, &b, NULL, &e) == 0 && b != NULL) {

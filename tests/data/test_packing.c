@@ -50,7 +50,8 @@ static void check_rows(const struct json *c, const struct piece_index *ix, const
     for (; packer_row(p, &row, &e) == 0 && row != NULL; rows++)
         for (int32_t i = 0; i < row->n; i++)
             buf_printf(&text, "%lld:%lld+%d%s", (long long)row->pieces[i].document,
-                       (long long)(row->pieces[i].first - starts[row->pieces[i].document]), row->pieces[i].n, i + 1 < row->n ? " " : "\n");
+                       (long long)(row->pieces[i].first - starts[row->pieces[i].document]), row->pieces[i].n,
+                       i + 1 < row->n ? " " : "\n");
     packer_free(p);
     CHECK_INT(rows, number(c, "rows"));
     hash_bytes(text.data, text.n, hash);
@@ -63,8 +64,13 @@ static void check_rows(const struct json *c, const struct piece_index *ix, const
 static void check_case(const struct json *c)
 {
     static int64_t starts[4096];
-    struct loader_options o = {.sequence_length = (int32_t)number(c, "sequence_length"), .packing = flag(c, "packing"),
-                               .shuffle = flag(c, "shuffle"), .seed = (uint64_t)number(c, "seed"), .batch = 1, .micro_batch = 1, .ranks = 1};
+    struct loader_options o = {.sequence_length = (int32_t)number(c, "sequence_length"),
+                               .packing = flag(c, "packing"),
+                               .shuffle = flag(c, "shuffle"),
+                               .seed = (uint64_t)number(c, "seed"),
+                               .batch = 1,
+                               .micro_batch = 1,
+                               .ranks = 1};
     const char *how = json_string(json_get(c, "too_long"), NULL);
     struct piece_index ix = {0};
     struct loader_counts counts;

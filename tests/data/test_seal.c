@@ -1,4 +1,5 @@
-/* A file that is not what was built is refused before HDF5 sees it: cut anywhere, any bit flipped, another file under the same name. */
+/* A file that is not what was built is refused before HDF5 sees it: cut anywhere, any bit flipped, another file under the same
+ * name. */
 #include "datasets/seal.h"
 
 #include <errno.h>
