@@ -26,12 +26,12 @@ const struct config_key config_keys[] = {
     {"seed", TYPE_INT64, FIELD(seed), RANGE(0, 9007199254740991.0), .preset = "42", .resume = RESUME_REFUSED,
      .meaning = "Decides the start of A, the order of the samples and dropout. The same seed gives the same run."},
 
-    {"model.path", TYPE_TEXT, FIELD(model.path), .resume = RESUME_REFUSED,
+    {"model.path", TYPE_TEXT, FIELD(model.path), .resume = RESUME_SAID,
      .meaning = "The base model: a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or one .gguf file. Relative "
                 "to the folder where the command runs; ~ is your home.",
      .cost = "2 bytes for each of its parameters in bf16, 4 in f32: an 8B model takes 16 GB."},
 
-    {"data.train", TYPE_TEXT, FIELD(data.train), .resume = RESUME_REFUSED,
+    {"data.train", TYPE_TEXT, FIELD(data.train), .resume = RESUME_SAID,
      .meaning = "The dataset, as `lorat data build` writes it. Its validation group, if there is one, is what evaluation uses."},
     {"data.template", TYPE_WORD, FIELD(data.tmpl), .choices = template_words, .preset = "auto", .resume = RESUME_SAID,
      .meaning = "The chat template that eval.prompts are put into. auto is the model's own. The dataset keeps the one it was "

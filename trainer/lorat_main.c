@@ -1,21 +1,14 @@
 #include "trainer/lorat_main.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "trainer/base/buf.h"
+#include "trainer/base/log.h"
 #include "trainer/base/nearest.h"
 #include "trainer/options.h"
 #include "trainer/verbs.h"
-
-/* Weak here, where they are looked up: a program linked without a verb's source says that the verb is not in it. */
-#define X(name, function, help) int function(int argc, char **argv, struct err *e) __attribute__((weak));
-VERB_LIST(X)
-#undef X
 
 #define X(name, function, help) {name, function, help},
 const struct verb verbs[] = {VERB_LIST(X)};
@@ -43,7 +36,7 @@ static void print_help(void)
     struct buf out = {0};
     buf_puts(&out, "lorat " LORAT_VERSION " - LoRA fine-tuning on one or two cards\n\nusage: lorat VERB [arguments]\n\nverbs:\n");
     for (int i = 0; i < n_verbs; i++)
-        buf_printf(&out, "  %-10s %s%s\n", verbs[i].name, verbs[i].help, verbs[i].run == NULL ? " (not in this build)" : "");
+        buf_printf(&out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
     buf_puts(&out, "\n`lorat VERB --help` explains one.\n\nexit codes:\n");
 #define X(name, code, text) buf_printf(&out, "  %3d  %s\n", code, text);
     ERR_LIST(X)
@@ -58,8 +51,6 @@ static int run_verb(int argc, char **argv, struct err *e)
     const struct verb *verb = verb_find(argv[0], e);
     if (verb == NULL)
         return -1;
-    if (verb->run == NULL)
-        FAIL(e, ERR_USAGE, "%s: not in this build", verb->name);
     return verb->run(argc, argv, e);
 }
 
@@ -85,18 +76,10 @@ int verb_help(int argc, char **argv, struct err *e)
     return rc < 0 ? -1 : 0;
 }
 
-/* A descriptor 0..2 that is closed would be given to the next file opened, and messages would be written into that file. */
-static void fill_standard_descriptors(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) == -1)
-            return;
-}
-
 int lorat_main(int argc, char **argv)
 {
     struct err e = {0};
-    fill_standard_descriptors();
+    log_start();
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_help();

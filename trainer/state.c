@@ -11,7 +11,7 @@
 #include "trainer/base/json.h"
 #include "trainer/base/mem.h"
 
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 1, STATE_PATH = 4096 };
 
 /* Where matrix `which` of a module lies in the block, and its shape without padding. */
 static void matrix_place(const struct lora *l, const struct lora_module *m, char which, int64_t *offset, int64_t shape[2], int64_t *ld)
@@ -55,6 +55,15 @@ done:
     return rc;
 }
 
+/* Rows read side by side, moved apart from the end to their distance ld, with zeros between them. */
+static void spread_rows(float *p, int64_t rows, int64_t cols, int64_t ld)
+{
+    for (int64_t row = rows - 1; row >= 0 && ld > cols; row--) {
+        memmove(p + row * ld, p + row * cols, (size_t)cols * sizeof *p);
+        memset(p + row * ld + cols, 0, (size_t)(ld - cols) * sizeof *p);
+    }
+}
+
 /* The other way; padding of the arrays becomes zero. Every tensor of the file must be one of these. */
 static int read_tensors(const struct lora *l, const struct tensor_list *t, const char *where, float **arrays, const char *const *suffixes,
                         int n_arrays, struct err *e)
@@ -71,10 +80,8 @@ static int read_tensors(const struct lora *l, const struct tensor_list *t, const
                 snprintf(full, sizeof full, "%s%s", name, suffixes[j]);
                 matrix_place(l, &l->modules[i], *which, &offset, shape, &ld);
                 TRY(tensor_require(t, full, 2, shape, &tensor, e));
-                for (int64_t row = 0; row < shape[0] && ld != shape[1]; row++)
-                    TRY(tensor_read(t, tensor, row, 1, DT_F32, arrays[j] + offset + row * ld, e));
-                if (ld == shape[1])
-                    TRY(tensor_read(t, tensor, 0, shape[0], DT_F32, arrays[j] + offset, e));
+                TRY(tensor_read(t, tensor, 0, shape[0], DT_F32, arrays[j] + offset, e));
+                spread_rows(arrays[j] + offset, shape[0], shape[1], ld);
             }
     size_t want = (size_t)l->n_modules * 2 * (size_t)n_arrays;
     if (t->n != want)
@@ -194,7 +201,7 @@ done:
 /* A small text file of a checkpoint, malloc'ed. */
 static int read_text(const char *dir, const char *name, char **out, size_t *n, struct err *e)
 {
-    char path[512];
+    char path[STATE_PATH];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return io_read_file(path, ERR_STATE, 1 << 20, out, n, e);
 }
@@ -202,7 +209,7 @@ static int read_text(const char *dir, const char *name, char **out, size_t *n, s
 static int load_tensors(const char *dir, const char *name, const struct lora *l, float **arrays, const char *const *suffixes, int n_arrays,
                         struct err *e)
 {
-    char path[512];
+    char path[STATE_PATH];
     struct tensor_list t = {0};
     snprintf(path, sizeof path, "%s/%s", dir, name);
     int rc = safetensors_open(path, &t, e);
@@ -214,7 +221,7 @@ static int load_tensors(const char *dir, const char *name, const struct lora *l,
 
 int state_load(const char *checkpoint_dir, const struct lora *l, struct run_block *b, struct run_state *s, char **job, struct err *e)
 {
-    char where[512], *text = NULL, *yaml = NULL;
+    char where[STATE_PATH], *text = NULL, *yaml = NULL;
     struct json *j = NULL;
     size_t n;
     int rc = 0;
@@ -238,7 +245,7 @@ done:
 
 int state_save_adapter(const char *dir, const struct lora *l, const struct config *c, const float *params, struct err *e)
 {
-    char path[512];
+    char path[STATE_PATH];
     struct buf tensors = {0}, text = {0};
     int rc = 0;
     TRY_DONE(write_tensors(l, &params, plain, 1, &tensors, e));

@@ -144,12 +144,14 @@ static int verify_resume(struct verify *v, struct err *e)
 int verb_verify(int argc, char **argv, struct err *e)
 {
     struct options o;
+    int skip = 1;
     if (argc < 2 || strcmp(argv[1], "resume") != 0) {
         bool help = argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
         if (!help)
             FAIL(e, ERR_USAGE, "lorat verify: found %s, expected `lorat verify resume JOB`. Did you mean resume?", argc < 2 ? "nothing" : argv[1]);
+        skip = 0;
     }
-    int rc = options_read(&table, argc - 1, argv + 1, &o, e);
+    int rc = options_read(&table, argc - skip, argv + skip, &o, e);
     struct verify *v = mem_alloc(1, sizeof *v);
     if (rc == 0) {
         if (v != NULL)

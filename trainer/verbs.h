@@ -23,7 +23,7 @@ VERB_LIST(X)
 
 struct verb {
     const char *name;
-    int (*run)(int argc, char **argv, struct err *e); /* NULL: not in this build */
+    int (*run)(int argc, char **argv, struct err *e);
     const char *help;
 };
 extern const struct verb verbs[];

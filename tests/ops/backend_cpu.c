@@ -14,7 +14,6 @@ int main(int argc, char **argv)
                 return check_done();
             test_seed(1);
             ops_test(o);
-            test_no_failure(o, "at the end");
             test_workspace(o, NULL);
             o->close(o);
         }

@@ -216,4 +216,5 @@ void ops_test(struct ops *o)
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
         one_shape(o, &shapes[i]);
     nan_shows(o);
+    test_no_failure(o, "at the end");
 }

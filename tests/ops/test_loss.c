@@ -141,4 +141,5 @@ void ops_test(struct ops *o)
     largest(o, 65, 127, 128);
     largest(o, 3, 49152, 49152);
     nan_shows(o);
+    test_no_failure(o, "at the end");
 }

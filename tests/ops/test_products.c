@@ -107,4 +107,5 @@ void ops_test(struct ops *o)
                 gemm_shape(o, sizes[i][0], sizes[i][1], sizes[i][2], flags, wide ? DT_F32 : o->act, flags & 1 ? 0.37f : 1.0f,
                            flags & 2 ? 16 : 0);
     nan_shows(o);
+    test_no_failure(o, "at the end");
 }

@@ -354,4 +354,5 @@ void ops_test(struct ops *o)
         head_norm_and_rope(o, rows_of[i], i % 3 * 4 + 1, q_of[i]);
     halves(o);
     nan_shows(o);
+    test_no_failure(o, "at the end");
 }

@@ -84,4 +84,5 @@ void ops_test(struct ops *o)
         stats(o, counts[i]);
         update(o, counts[i]);
     }
+    test_no_failure(o, "at the end");
 }
