@@ -24,8 +24,8 @@ static void update(struct model *m, const struct config *c, double rate, int64_t
     if (clip > 1)
         clip = 1;
     struct adamw a = {.lr = (float)rate,
-                      .beta1 = (float)c->train.beta1,
-                      .beta2 = (float)c->train.beta2,
+                      .beta1 = c->train.beta1,
+                      .beta2 = c->train.beta2,
                       .epsilon = (float)c->train.epsilon,
                       .weight_decay = (float)c->train.weight_decay,
                       .grad_scale = (float)(clip / r->weight),
