@@ -5,6 +5,7 @@
 
 int main(int argc, char **argv)
 {
+    int failures = 0;
     for (enum cpu_isa isa = argc > 1 && strcmp(argv[1], "best") == 0 ? cpu_best_isa() : ISA_BASE; isa <= cpu_best_isa(); isa++)
         for (int bf = 0; bf < 2; bf++) {
             struct ops *o = NULL;
@@ -13,9 +14,10 @@ int main(int argc, char **argv)
             if (!o)
                 return check_done();
             test_seed(1);
-            ops_test(o);
+            failures = ops_test(o);
             test_workspace(o, NULL);
             o->close(o);
         }
+    check_failures += failures + test_failures();
     return check_done();
 }

@@ -3,6 +3,8 @@
 
 #include "trainer/base/rng.h"
 
+int test_failures(void) { return check_failures; }
+
 static uint64_t seed_now = 1, drawn;
 void test_seed(uint64_t seed)
 {

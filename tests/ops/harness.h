@@ -7,7 +7,8 @@
 #include "tests/check.h"
 #include "tests/ops/reference.h"
 
-void ops_test(struct ops *o); /* defined by the test file */
+int ops_test(struct ops *o); /* defined by the test file; its own check_failures, which only ever grow */
+int test_failures(void);     /* those of the functions below */
 
 /* Numbers on the device and, as they were put there (already rounded to the type), on the host. */
 struct array {

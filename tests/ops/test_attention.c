@@ -193,7 +193,7 @@ static void nan_shows(struct ops *o)
     o->release(o, on_device);
 }
 
-void ops_test(struct ops *o)
+int ops_test(struct ops *o)
 {
     static const struct shape shapes[] = {
         {1, 1, 8, {1}, 0},
@@ -217,4 +217,5 @@ void ops_test(struct ops *o)
         one_shape(o, &shapes[i]);
     nan_shows(o);
     test_no_failure(o, "at the end");
+    return check_failures;
 }

@@ -123,7 +123,7 @@ static void finite_differences(void)
     }
 }
 
-void ops_test(struct ops *o)
+int ops_test(struct ops *o)
 {
     test_workspace(o, &(struct ops_dims){.n = 64, .max_span = 1, .d = 64, .f = 64, .h = 1, .k = 1, .q = 64, .v = 64, .r = 16,
                                          .head_chunk = 127});
@@ -142,4 +142,5 @@ void ops_test(struct ops *o)
     largest(o, 3, 49152, 49152);
     nan_shows(o);
     test_no_failure(o, "at the end");
+    return check_failures;
 }

@@ -92,7 +92,7 @@ static void nan_shows(struct ops *o)
     array_free(&y);
 }
 
-void ops_test(struct ops *o)
+int ops_test(struct ops *o)
 {
     static const int linear[][3] = {{1, 64, 64},  {2, 127, 7},  {63, 96, 48},  {64, 64, 576}, {65, 33, 31},
                                     {127, 1, 65}, {1, 1, 1},    {64, 192, 576}, {3, 577, 191}, {1250, 17, 9}};
@@ -108,4 +108,5 @@ void ops_test(struct ops *o)
                            flags & 2 ? 16 : 0);
     nan_shows(o);
     test_no_failure(o, "at the end");
+    return check_failures;
 }

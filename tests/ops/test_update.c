@@ -74,7 +74,7 @@ static void update(struct ops *o, int64_t count)
         array_free(all[i]);
 }
 
-void ops_test(struct ops *o)
+int ops_test(struct ops *o)
 {
     test_workspace(o, &(struct ops_dims){.n = 64, .max_span = 1, .d = 64, .f = 64, .h = 1, .k = 1, .q = 64, .v = 64, .r = 16,
                                          .head_chunk = 64});
@@ -85,4 +85,5 @@ void ops_test(struct ops *o)
         update(o, counts[i]);
     }
     test_no_failure(o, "at the end");
+    return check_failures;
 }
