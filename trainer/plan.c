@@ -35,7 +35,7 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
         *out = (struct plan_device){.cuda = true, .cards = cards, .total = (int64_t)(CARDS[i].gib * (1 << 30)),
                                     .reserve = 700 * (int64_t)MIB, .gemm_rate = 0.85e12 * CARDS[i].tflops, .tokens_enough = 8192,
                                     .tokens_half = 256, .act = DT_BF16};
-        out->available = out->total;
+        out->available = out->total / 100 * 98; /* the driver keeps some for itself */
         snprintf(out->name, sizeof out->name, "%s%s", cards == 2 ? "2 x " : "", CARDS[i].text);
         return 0;
     }

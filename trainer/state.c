@@ -23,36 +23,75 @@ static void matrix_place(const struct lora *l, const struct lora_module *m, char
     *ld = a ? m->in : l->padded;
 }
 
-/* Every matrix of one array of the block, named with `suffix`, as the bytes of a safetensors file. */
-static int write_tensors(const struct lora *l, const float *const *arrays, const char *const *suffixes, int n_arrays, struct buf *out,
-                         struct err *e)
-{
-    struct named {
+/* Every matrix of some arrays of the block, named with the array's suffix, in the order of the table. */
+struct matrices {
+    struct adapter_matrix *list; /* owned */
+    struct matrix_name {
         char text[160];
-    } *names;
-    size_t n = (size_t)l->n_modules * 2 * (size_t)n_arrays, k = 0;
-    struct adapter_matrix *list = mem_alloc(n, sizeof *list);
-    int rc = 0;
-    names = mem_alloc(n, sizeof *names);
-    if (list == NULL || names == NULL) {
-        rc = mem_fail(e, "the table of adapter tensors", n * sizeof *names);
-        goto done;
+    } *names;                    /* owned */
+    size_t n;
+};
+
+static void matrices_free(struct matrices *t)
+{
+    mem_free(t->names);
+    mem_free(t->list);
+}
+
+static int matrices_of(const struct lora *l, const float *const *arrays, const char *const *suffixes, int n_arrays, struct matrices *t,
+                       struct err *e)
+{
+    size_t n = (size_t)l->n_modules * 2 * (size_t)n_arrays;
+    *t = (struct matrices){.list = mem_alloc(n, sizeof *t->list), .names = mem_alloc(n, sizeof *t->names)};
+    if (t->list == NULL || t->names == NULL) {
+        matrices_free(t);
+        return mem_fail(e, "the table of adapter tensors", n * sizeof *t->names);
     }
     for (int32_t i = 0; i < l->n_modules; i++)
         for (const char *which = "AB"; *which; which++)
-            for (int j = 0; j < n_arrays; j++, k++) {
+            for (int j = 0; j < n_arrays; j++, t->n++) {
                 char name[128];
                 int64_t offset, shape[2], ld;
                 lora_tensor_name(&l->modules[i], *which, name);
                 matrix_place(l, &l->modules[i], *which, &offset, shape, &ld);
-                snprintf(names[k].text, sizeof names[k].text, "%s%s", name, suffixes[j]);
-                list[k] = (struct adapter_matrix){names[k].text, arrays[j] + offset, shape[0], shape[1], ld};
+                snprintf(t->names[t->n].text, sizeof t->names[t->n].text, "%s%s", name, suffixes[j]);
+                t->list[t->n] = (struct adapter_matrix){t->names[t->n].text, arrays[j] + offset, shape[0], shape[1], ld};
             }
-    rc = adapter_tensors_write(list, n, out, e);
-done:
-    mem_free(names);
-    mem_free(list);
-    return rc;
+    return 0;
+}
+
+/* A safetensors file in pieces that point into the block, so that a save copies nothing. */
+struct tensor_pieces {
+    struct buf header;
+    struct run_piece *pieces; /* owned */
+    size_t n;
+};
+
+static int pieces_of(const struct matrices *t, struct tensor_pieces *out, struct err *e)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < t->n; i++)
+        most += t->list[i].ld == t->list[i].cols ? 1 : (size_t)t->list[i].rows;
+    *out = (struct tensor_pieces){.pieces = mem_alloc(most, sizeof *out->pieces)};
+    if (out->pieces == NULL)
+        return mem_fail(e, "the pieces of a checkpoint", most * sizeof *out->pieces);
+    TRY(adapter_tensors_header(t->list, t->n, &out->header, e));
+    if (out->header.failed)
+        return mem_fail(e, "the header of a checkpoint", out->header.n);
+    out->pieces[out->n++] = (struct run_piece){out->header.data, out->header.n};
+    for (size_t i = 0; i < t->n; i++) {
+        const struct adapter_matrix *m = &t->list[i];
+        bool whole = m->ld == m->cols;
+        for (int64_t row = 0; row < (whole ? 1 : m->rows); row++)
+            out->pieces[out->n++] = (struct run_piece){m->data + row * m->ld, (size_t)((whole ? m->rows : 1) * m->cols) * sizeof(float)};
+    }
+    return 0;
+}
+
+static void pieces_free(struct tensor_pieces *p)
+{
+    buf_free(&p->header);
+    mem_free(p->pieces);
 }
 
 /* Rows read side by side, moved apart from the end to their distance ld, with zeros between them. */
@@ -174,27 +213,37 @@ static const char *const moments[] = {".exp_avg", ".exp_avg_sq"};
 int state_save(const char *run_dir, const struct lora *l, const struct config *c, const struct run_block *b, const struct run_state *s,
                struct err *e)
 {
-    enum { N = 5 };
-    static const char *const names[N] = {"adapter_model.safetensors", "adapter_config.json", "optimizer.safetensors", "state.json", "job.yaml"};
-    struct buf bytes[N] = {0};
-    struct run_piece pieces[N];
+    enum { N = 5, TEXTS = 3 };
+    static const char *const names[TEXTS] = {"adapter_config.json", "state.json", "job.yaml"};
+    struct buf text[TEXTS] = {0};
+    struct run_piece whole[TEXTS];
     struct run_file files[N];
+    struct matrices params = {0}, both = {0};
+    struct tensor_pieces adapter = {0}, optimizer = {0};
     int rc = 0;
-    TRY_DONE(write_tensors(l, (const float *const[]){b->params}, plain, 1, &bytes[0], e));
-    TRY_DONE(adapter_config_of(l, c, &bytes[1], e));
-    TRY_DONE(write_tensors(l, (const float *const[]){b->m, b->v}, moments, 2, &bytes[2], e));
-    state_write(s, &bytes[3]);
-    config_write(c, &bytes[4]);
-    for (int i = 0; i < N; i++) {
-        if (bytes[i].failed)
-            TRY_DONE(mem_fail(e, names[i], bytes[i].n));
-        pieces[i] = (struct run_piece){bytes[i].data, bytes[i].n};
-        files[i] = (struct run_file){names[i], &pieces[i], 1};
+    TRY_DONE(matrices_of(l, (const float *const[]){b->params}, plain, 1, &params, e));
+    TRY_DONE(matrices_of(l, (const float *const[]){b->m, b->v}, moments, 2, &both, e));
+    TRY_DONE(pieces_of(&params, &adapter, e));
+    TRY_DONE(pieces_of(&both, &optimizer, e));
+    TRY_DONE(adapter_config_of(l, c, &text[0], e));
+    state_write(s, &text[1]);
+    config_write(c, &text[2]);
+    for (int i = 0; i < TEXTS; i++) {
+        if (text[i].failed)
+            TRY_DONE(mem_fail(e, names[i], text[i].n));
+        whole[i] = (struct run_piece){text[i].data, text[i].n};
+        files[i] = (struct run_file){names[i], &whole[i], 1};
     }
+    files[3] = (struct run_file){"adapter_model.safetensors", adapter.pieces, adapter.n};
+    files[4] = (struct run_file){"optimizer.safetensors", optimizer.pieces, optimizer.n};
     rc = run_save(run_dir, s->step, files, N, e);
 done:
-    for (int i = 0; i < N; i++)
-        buf_free(&bytes[i]);
+    for (int i = 0; i < TEXTS; i++)
+        buf_free(&text[i]);
+    pieces_free(&adapter);
+    pieces_free(&optimizer);
+    matrices_free(&params);
+    matrices_free(&both);
     return rc;
 }
 
@@ -247,8 +296,10 @@ int state_save_adapter(const char *dir, const struct lora *l, const struct confi
 {
     char path[STATE_PATH];
     struct buf tensors = {0}, text = {0};
+    struct matrices list = {0};
     int rc = 0;
-    TRY_DONE(write_tensors(l, &params, plain, 1, &tensors, e));
+    TRY_DONE(matrices_of(l, &params, plain, 1, &list, e));
+    TRY_DONE(adapter_tensors_write(list.list, list.n, &tensors, e));
     TRY_DONE(adapter_config_of(l, c, &text, e));
     if (tensors.failed || text.failed)
         TRY_DONE(mem_fail(e, "the adapter", tensors.n));
@@ -259,6 +310,7 @@ int state_save_adapter(const char *dir, const struct lora *l, const struct confi
 done:
     buf_free(&tensors);
     buf_free(&text);
+    matrices_free(&list);
     return rc;
 }
 

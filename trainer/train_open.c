@@ -54,6 +54,11 @@ static int open_data(struct run *r, struct err *e)
     if (n->split + n->dropped + n->truncated + n->no_target > 0)
         log_note("data: of %lld documents %lld split, %lld truncated, %lld dropped, %lld without a target left out", (long long)n->documents,
                  (long long)n->split, (long long)n->truncated, (long long)n->dropped, (long long)n->no_target);
+    struct buf warnings = {0};
+    dataset_warnings(facts, &warnings);
+    if (warnings.n > 0)
+        log_warn("%s: %s", c->data.train, warnings.data);
+    buf_free(&warnings);
     if (facts->group[DATASET_VALIDATION].present) {
         o = job_loader_options(c, &r->job.source.facts, DATASET_VALIDATION, r->job.plan.micro_batch);
         TRY(loader_open(&o, &r->validation, e));
