@@ -56,6 +56,8 @@ static int open_data(struct run *r, struct err *e)
                  (long long)n->split, (long long)n->truncated, (long long)n->dropped, (long long)n->no_target);
     struct buf warnings = {0};
     dataset_warnings(facts, &warnings);
+    while (warnings.n > 0 && warnings.data[warnings.n - 1] == '\n')
+        warnings.data[--warnings.n] = '\0';
     if (warnings.n > 0)
         log_warn("%s: %s", c->data.train, warnings.data);
     buf_free(&warnings);

@@ -36,6 +36,7 @@ struct verify {
     struct config c;
     int64_t n, k;
     char straight[160], resumed[160]; /* names of the two runs */
+    char log[192];                    /* what they say on stderr */
 };
 
 /* `lorat train JOB ... --stop-after steps` under another name, in a new process, its output in the run's log. */
@@ -63,6 +64,9 @@ static int train_process(struct verify *v, const char *name, int64_t steps, bool
     args[n] = NULL;
     pid_t child = fork();
     if (child == 0) {
+        int log = open(v->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        if (log >= 0)
+            dup2(log, 2);
         execv("/proc/self/exe", (char *const *)args);
         _exit(127);
     }
@@ -71,8 +75,8 @@ static int train_process(struct verify *v, const char *name, int64_t steps, bool
         return err_set(e, ERR_INTERNAL, "lorat verify: a process could not be started");
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     if (code != 0 && code != ERR_STOPPED)
-        FAIL(e, ERR_VERIFY, "lorat verify: the run %s left with code %d, expected 75 (stopped at step %lld). Run it by hand to see why", name, code,
-             (long long)steps);
+        FAIL(e, ERR_VERIFY, "lorat verify: the run %s left with code %d, expected 75 (stopped at step %lld). What it said is in %s", name, code,
+             (long long)steps, v->log);
     return 0;
 }
 
@@ -116,6 +120,7 @@ static int remove_runs(struct verify *v, struct err *e)
     char path[192];
     if (options_given(v->o, "keep"))
         return 0;
+    io->unlink(v->log);
     snprintf(path, sizeof path, "runs/%s", v->straight);
     TRY(io_remove_tree(path, e));
     snprintf(path, sizeof path, "runs/%s", v->resumed);
@@ -131,6 +136,9 @@ static int verify_resume(struct verify *v, struct err *e)
     TRY(verb_job(v->o, v->o->args[0], &v->c, e));
     snprintf(v->straight, sizeof v->straight, "%s.verify-straight", v->c.name);
     snprintf(v->resumed, sizeof v->resumed, "%s.verify-resumed", v->c.name);
+    snprintf(v->log, sizeof v->log, "runs/%s.verify.log", v->c.name);
+    TRY(io_mkdirs("runs", e));
+    io->unlink(v->log);
     printf("verify resume: %s, %lld steps straight against %lld, a new process, %lld\n", v->c.name, (long long)v->n, (long long)v->k,
            (long long)(v->n - v->k));
     fflush(stdout);

@@ -15,16 +15,30 @@ expected.safetensors
   inv_freq          (Q/2)                     transformers' own, float32
   grad.<name>       d loss / d <name>         the adapter's names as in adapter_model.safetensors
   final.<name>      after ten AdamW steps
+  batch1.*, batch2.*  logits and grad.<name> of two more batches
 expected.json
   tokens, doc_lengths, weights   documents one after another; weights[i] belongs to predicting tokens[i], a document's first is 0
   loss, nll                      loss = sum w nll / sum w; nll of every token with a weight
+  batches                        tokens, weights and loss of the two more batches
   steps                          loss (before the update) and gradient norm (before clipping) of ten steps
   optimizer                      what torch.optim.AdamW was given, and max_norm for clip_grad_norm_
-  error                          max|d| / max|ref| per tensor against float64 of PyTorch in other precisions:
-                                 "f32" and "bf16" (base, adapter and gradients)
+  error                          of PyTorch in other precisions against float64: "f32" and "bf16" (base, adapter and gradients)
+    logits, grad.<name>          max|d| / max|ref|; the worst of the three batches and of PyTorch's equivalent computations
+    loss                         |d| / ref; the worst likewise
+    grad_l2                      root mean square of |d| / |ref| (Euclidean) over all gradients and batches; the least of the
+                                 equivalent computations
+    final                        (f32) after ten steps
   generate                       greedy ids (float32) with and without the adapter; margin: least gap of the two best logits
+
+PyTorch-bf16's own error. Rounding to bf16 is noise: the error of one loss, or the largest error of a small matrix, says as much
+about luck as about the computation. One program's error in one sample is no yardstick, so each error is the worst of twelve:
+three batches, each with sdpa and with eager attention, documents one by one and packed into one row with a block mask.
+grad_l2, which averages over every gradient, has little luck left and carries the strict comparison.
+AdamW's epsilon is 1e-3: with 1e-8 an element whose gradient is near zero moves by a whole learning rate in the direction of its
+rounding error, and no two float32 programs agree on it.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -41,6 +55,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 HERE = Path(__file__).resolve().parent
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DOCS = [7, 13, 21]
+BATCHES = 3
 COMMON = dict(attn_implementation="sdpa", initializer_range=0.02, attention_dropout=0.0, use_cache=True)
 
 MODELS = {
@@ -121,8 +136,8 @@ def patch_f64(model):
     return model
 
 
-def batch(spec, config):
-    g = torch.Generator().manual_seed(100 + spec["seed"])
+def batch(spec, config, index):
+    g = torch.Generator().manual_seed(100 + spec["seed"] + 1000 * index)
     tokens = torch.randint(6, config.vocab_size, (sum(DOCS),), generator=g)
     weights = (torch.rand(sum(DOCS), generator=g) < 0.7).double()
     at = 0
@@ -140,6 +155,15 @@ def forward(model, tokens):
         out.append(model(input_ids=tokens[None, at:at + n], use_cache=False).logits[0])
         at += n
     return torch.cat(out)
+
+
+def forward_packed(model, tokens):
+    """The same, in one row: positions restart and a mask keeps the documents apart."""
+    owner = torch.repeat_interleave(torch.arange(len(DOCS)), torch.tensor(DOCS))
+    positions = torch.cat([torch.arange(n) for n in DOCS])
+    seen = (owner[:, None] == owner[None]).tril()
+    mask = torch.zeros(seen.shape, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
+    return model(input_ids=tokens[None], position_ids=positions[None], attention_mask=mask[None, None], use_cache=False).logits[0]
 
 
 def loss_of(logits, tokens, weights):
@@ -179,16 +203,17 @@ def rel(got, ref):
 class Case:
     """One model with its adapter in one precision."""
 
-    def __init__(self, spec, folder, dtype):
-        base = spec["cls"].from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    def __init__(self, spec, folder, dtype, attention="sdpa", forward=forward):
+        base = spec["cls"].from_pretrained(folder, dtype=dtype, attn_implementation=attention)
         self.model = make_lora(base, spec, folder / "adapter")
         self.model.to(dtype)
         if dtype == torch.float64:
             patch_f64(self.model)
         self.params = lora_params(self.model)
+        self.forward = forward
 
     def run(self, tokens, weights):
-        logits = forward(self.model, tokens)
+        logits = self.forward(self.model, tokens)
         wide = logits if logits.dtype == torch.float64 else logits.float()
         loss, nll = loss_of(wide, tokens, weights)
         for p in self.params.values():
@@ -206,6 +231,31 @@ class Case:
             adam.step()
             steps.append({"loss": float(loss), "grad_norm": float(norm)})
         return steps
+
+
+def result(case, tokens, weights):
+    logits, loss, nll = case.run(tokens, weights)
+    return {"logits": logits, "loss": loss, "nll": nll, "grad": {n: p.grad.clone() for n, p in case.params.items()}}
+
+
+def compare(case, batches, wanted):
+    """Errors of one computation over all batches."""
+    each, squares = [], []
+    for (tokens, weights), want in zip(batches, wanted):
+        got = result(case, tokens, weights)
+        each.append({"logits": rel(got["logits"][:DOCS[0]], want["logits"][:DOCS[0]]),
+                     "loss": abs(float(got["loss"] - want["loss"])) / float(want["loss"]),
+                     "grad": {n: rel(g, want["grad"][n]) for n, g in got["grad"].items()}})
+        squares += [float((g.double() - want["grad"][n]).norm() / want["grad"][n].norm()) ** 2 for n, g in got["grad"].items()]
+    return dict(worst(each), grad_l2=math.sqrt(sum(squares) / len(squares)))
+
+
+def worst(errors):
+    out = {key: max(e[key] for e in errors) for key in ("logits", "loss")}
+    out["grad"] = {n: max(e["grad"][n] for e in errors) for n in errors[0]["grad"]}
+    if "grad_l2" in errors[0]:
+        out["grad_l2"] = min(e["grad_l2"] for e in errors)
+    return out
 
 
 def generate(model, prompt, n):
@@ -233,29 +283,30 @@ def make(name):
     written = json.loads(adapter.read_text())  # PEFT writes the set of targets in any order, and a path as the base's name
     adapter.write_text(json.dumps(dict(written, base_model_name_or_path=name, target_modules=TARGETS), indent=2) + "\n")
 
-    tokens, weights = batch(spec, spec["config"])
+    batches = [batch(spec, spec["config"], i) for i in range(BATCHES)]
+    tokens, weights = batches[0]
     ref = Case(spec, folder, torch.float64)
-    logits, loss, nll = ref.run(tokens, weights)
-    grads = {n: p.grad.clone() for n, p in ref.params.items()}
+    wanted = [result(ref, *b) for b in batches]
     first = DOCS[0]
-    out = {"logits": logits[:first], "inv_freq": None}
+    out, more = {"inv_freq": None}, []
+    for i, ((t, w), want) in enumerate(zip(batches, wanted)):
+        at = f"batch{i}." if i else ""
+        out[at + "logits"] = want["logits"][:first]
+        out.update({at + "grad." + n: g for n, g in want["grad"].items()})
+        if i:
+            more.append({"tokens": t.tolist(), "weights": w.int().tolist(), "loss": float(want["loss"])})
     with torch.no_grad(), ref.model.disable_adapter():
         out["logits_base"] = forward(ref.model, tokens)[:first]
 
-    error = {}
-    single = Case(spec, folder, torch.float32)
-    for kind, case in {"f32": single, "bf16": Case(spec, folder, torch.bfloat16)}.items():
-        l, s, _ = case.run(tokens, weights)
-        error[kind] = {"logits": rel(l[:first], logits[:first]), "logits_all": rel(l, logits),
-                       "loss": abs(float(s - loss)) / float(loss)}
-        error[kind]["grad"] = {n: rel(p.grad, grads[n]) for n, p in case.params.items()}
-        if kind == "f32":
-            assert error[kind]["logits_all"] < 1e-5, error[kind]["logits_all"]
-            assert max(error[kind]["grad"].values()) < 1e-5, error[kind]["grad"]
+    error = {kind: worst([compare(Case(spec, folder, dtype, *way), batches, wanted)
+                          for way in itertools.product(["sdpa", "eager"], [forward, forward_packed])])
+             for kind, dtype in {"f32": torch.float32, "bf16": torch.bfloat16}.items()}
+    assert max(error["f32"]["logits"], *error["f32"]["grad"].values()) < 1e-5, error["f32"]
 
-    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": spec["weight_decay"], "max_norm": 1.0,
+    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "weight_decay": spec["weight_decay"], "max_norm": 1.0,
            "steps": 10}
     steps = ref.train(tokens, weights, opt)
+    single = Case(spec, folder, torch.float32)
     single.train(tokens, weights, opt)
     error["f32"]["final"] = {n: rel(single.params[n].data, p.data) for n, p in ref.params.items()}
 
@@ -270,7 +321,6 @@ def make(name):
     state = merged.state_dict()
     for n in ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"):
         out["merged." + n] = state[n]
-    out.update({"grad." + n: g for n, g in grads.items()})
     out.update({"final." + n: p.data for n, p in ref.params.items()})
     save_file({n: t.detach().float().contiguous() for n, t in out.items()}, folder / "expected.safetensors",
               metadata={"format": "pt"})
@@ -278,18 +328,18 @@ def make(name):
     (folder / "expected.json").write_text(json.dumps({
         "made_with": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
         "rank": spec["rank"], "alpha": 8, "rslora": spec["rslora"], "tokens": tokens.tolist(), "doc_lengths": DOCS,
-        "weights": weights.int().tolist(), "loss": float(loss), "nll": nll.tolist(), "optimizer": opt, "steps": steps,
-        "error": error, "generate": gen,
+        "weights": weights.int().tolist(), "loss": float(wanted[0]["loss"]), "nll": wanted[0]["nll"].tolist(),
+        "batches": more, "optimizer": opt, "steps": steps, "error": error, "generate": gen,
     }, indent=1) + "\n")
     for f in folder.rglob("*.safetensors"):
         f.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    print(f"{name}: loss {float(loss):.6f} -> {steps[-1]['loss']:.6f}, "
-          f"norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, "
-          f"f32 {error['f32']['logits_all']:.1e} {max(error['f32']['grad'].values()):.1e} {max(error['f32']['final'].values()):.1e}, "
-          f"bf16 {error['bf16']['logits_all']:.1e} {max(error['bf16']['grad'].values()):.1e}, "
-          f"margins {gen['base']['margin']:.3f} {gen['adapter']['margin']:.3f}, "
-          f"{len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
+    print(f"{name}: loss {steps[0]['loss']:.6f} -> {steps[-1]['loss']:.6f}, "
+          f"norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, margins {gen['base']['margin']:.3f} "
+          f"{gen['adapter']['margin']:.3f}, {len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
+    for kind, e in error.items():
+        print(f"  {kind}: logits {e['logits']:.1e}, loss {e['loss']:.1e}, gradients {max(e['grad'].values()):.1e}, l2 {e['grad_l2']:.2e}"
+              + (f", final {max(e['final'].values()):.1e}" if "final" in e else ""))
 
 
 def make_shapes():
