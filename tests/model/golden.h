@@ -13,6 +13,8 @@
 #include "trainer/source.h"
 #include "trainer/state.h"
 
+enum { GOLDEN_THREADS = 1 }; /* the tensors are tiny: a second thread would only wait */
+
 struct golden {
     char dir[128];
     struct json *json;
@@ -83,11 +85,21 @@ static inline void golden_die(struct err *e)
     fprintf(stderr, "%s\n", e->text);
     exit(1);
 }
-static inline void golden_batch(struct golden *g)
+static inline void golden_batch_free(struct golden *g)
 {
-    const struct json *tokens = json_get(g->json, "tokens"), *lengths = json_get(g->json, "doc_lengths"),
-                      *weights = json_get(g->json, "weights");
+    free(g->b.tokens);
+    free(g->b.targets);
+    free(g->b.weights);
+    free(g->b.positions);
+    free(g->b.keys);
+    free(g->b.spans);
+}
+/* g->b = the tokens and weights of `from` (the file's root, or one of its "batches"). */
+static inline void golden_batch(struct golden *g, const struct json *from)
+{
+    const struct json *tokens = json_get(from, "tokens"), *lengths = json_get(g->json, "doc_lengths"), *weights = json_get(from, "weights");
     struct batch *b = &g->b;
+    golden_batch_free(g);
     int32_t real = (int32_t)json_length(tokens), n = (real + BATCH_ROUND - 1) / BATCH_ROUND * BATCH_ROUND;
     *b = (struct batch){.n = n, .n_real = real, .n_rows = 1};
     b->tokens = calloc((size_t)n, 4);
@@ -157,9 +169,9 @@ static inline void golden_open(struct golden *g, const char *name, enum dtype ac
     free(text);
     snprintf(path, sizeof path, "%s/expected.safetensors", g->dir);
     golden_config(g);
-    golden_batch(g);
+    golden_batch(g, g->json);
     if (safetensors_open(path, &g->tensors, &e) != 0 || source_open(g->dir, false, &g->source, &e) != 0 ||
-        lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 || ops_cpu_open(act, 2, &g->o, &e) != 0)
+        lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 || ops_cpu_open(act, GOLDEN_THREADS, &g->o, &e) != 0)
         golden_die(&e);
     struct model_shape shape = {.n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};
     g->params = calloc((size_t)g->lora.count, sizeof *g->params);
@@ -178,12 +190,7 @@ static inline void golden_close(struct golden *g)
     tensor_list_close(&g->tensors);
     json_free(g->json);
     free(g->params);
-    free(g->b.tokens);
-    free(g->b.targets);
-    free(g->b.weights);
-    free(g->b.positions);
-    free(g->b.keys);
-    free(g->b.spans);
+    golden_batch_free(g);
 }
 
 #endif
