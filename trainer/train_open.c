@@ -169,8 +169,27 @@ static int begin(struct run *r, struct err *e)
     return model_set_params(&r->job.model, r->block.params, e);
 }
 
+/* What io_write_file_atomic leaves beside summary.json or the adapter when a process is killed inside it: ".<name>.tmp-<pid>". Nobody else
+ * writes there while this process holds the run's lock. */
+static void remove_leftovers(const char *dir)
+{
+    char **names, path[512];
+    size_t n;
+    if (io_list(dir, &names, &n, NULL) != 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const char *tail = strstr(names[i], ".tmp-");
+        if (names[i][0] != '.' || tail == NULL || tail[5] == '\0' || tail[5 + strspn(tail + 5, "0123456789")] != '\0')
+            continue;
+        if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path)
+            io->unlink(path);
+    }
+    io_list_free(names, n);
+}
+
 static int open_state(struct run *r, struct err *e)
 {
+    char adapter[192];
     int64_t count = r->job.lora.count;
     struct run_found found = {.step = -1};
     char *moved = NULL;
@@ -183,6 +202,9 @@ static int open_state(struct run *r, struct err *e)
     }
     TRY(io_mkdirs(r->job.run_dir, e));
     TRY(run_lock_take(r->job.run_dir, &r->lock, e));
+    snprintf(adapter, sizeof adapter, "%s/adapter", r->job.run_dir);
+    remove_leftovers(r->job.run_dir);
+    remove_leftovers(adapter);
     r->stage = mem_alloc((size_t)count * 3, sizeof *r->stage);
     if (r->stage == NULL)
         return mem_fail(e, "the host's copy of the adapter", (size_t)count * 3 * sizeof *r->stage);
