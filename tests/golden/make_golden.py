@@ -196,6 +196,10 @@ def lora_params(model):
     return {n.replace(".default", ""): p for n, p in sorted(model.named_parameters()) if "lora_" in n}
 
 
+def versions():
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+
+
 def rel(got, ref):
     return float((got.double() - ref.double()).abs().max() / ref.double().abs().max())
 
@@ -326,7 +330,7 @@ def make(name):
               metadata={"format": "pt"})
 
     (folder / "expected.json").write_text(json.dumps({
-        "made_with": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+        "made_with": versions(),
         "rank": spec["rank"], "alpha": 8, "rslora": spec["rslora"], "tokens": tokens.tolist(), "doc_lengths": DOCS,
         "weights": weights.int().tolist(), "loss": float(wanted[0]["loss"]), "nll": wanted[0]["nll"].tolist(),
         "batches": more, "optimizer": opt, "steps": steps, "error": error, "generate": gen,

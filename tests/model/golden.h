@@ -156,7 +156,8 @@ static inline void golden_config(struct golden *g)
     g->c.train.weight_decay = golden_number(o, "weight_decay");
     g->c.train.max_grad_norm = golden_number(o, "max_norm");
 }
-static inline void golden_open(struct golden *g, const char *name, enum dtype act, enum cfg_recompute recompute)
+/* The golden files of tests/golden/<name>: g->json, tensors, c and the first batch. */
+static inline void golden_files(struct golden *g, const char *name)
 {
     struct err e = {0};
     char path[160], *text;
@@ -168,17 +169,32 @@ static inline void golden_open(struct golden *g, const char *name, enum dtype ac
         golden_die(&e);
     free(text);
     snprintf(path, sizeof path, "%s/expected.safetensors", g->dir);
+    if (safetensors_open(path, &g->tensors, &e) != 0)
+        golden_die(&e);
     golden_config(g);
     golden_batch(g, g->json);
-    if (safetensors_open(path, &g->tensors, &e) != 0 || source_open(g->dir, false, &g->source, &e) != 0 ||
-        lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 || ops_cpu_open(act, GOLDEN_THREADS, &g->o, &e) != 0)
+}
+/* The base at `path` with room for g->params, which are zero. */
+static inline void golden_model(struct golden *g, const char *path, enum dtype act, enum cfg_recompute recompute)
+{
+    struct err e = {0};
+    if (source_open(path, false, &g->source, &e) != 0 || lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 ||
+        ops_cpu_open(act, GOLDEN_THREADS, &g->o, &e) != 0)
         golden_die(&e);
     struct model_shape shape = {.n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};
     g->params = calloc((size_t)g->lora.count, sizeof *g->params);
-    snprintf(path, sizeof path, "%s/adapter", g->dir);
     if (model_layout(&g->m, g->o, &g->source.facts, &g->lora, &shape, &e) != 0 || model_allocate(&g->m, &e) != 0 ||
-        model_load(&g->m, &g->source, NULL, NULL, &e) != 0 || state_load_adapter(path, &g->lora, &g->c, g->params, &e) != 0 ||
-        model_set_params(&g->m, g->params, &e) != 0)
+        model_load(&g->m, &g->source, NULL, NULL, &e) != 0)
+        golden_die(&e);
+}
+static inline void golden_open(struct golden *g, const char *name, enum dtype act, enum cfg_recompute recompute)
+{
+    struct err e = {0};
+    char path[160];
+    golden_files(g, name);
+    golden_model(g, g->dir, act, recompute);
+    snprintf(path, sizeof path, "%s/adapter", g->dir);
+    if (state_load_adapter(path, &g->lora, &g->c, g->params, &e) != 0 || model_set_params(&g->m, g->params, &e) != 0)
         golden_die(&e);
 }
 static inline void golden_close(struct golden *g)
