@@ -268,7 +268,7 @@ static int load_tensors(const char *dir, const char *name, const struct lora *l,
     return rc;
 }
 
-int state_load(const char *checkpoint_dir, const struct lora *l, struct run_block *b, struct run_state *s, char **job, struct err *e)
+int state_read(const char *checkpoint_dir, struct run_state *s, char **job, struct err *e)
 {
     char where[STATE_PATH], *text = NULL, *yaml = NULL;
     struct json *j = NULL;
@@ -278,16 +278,28 @@ int state_load(const char *checkpoint_dir, const struct lora *l, struct run_bloc
     TRY_DONE(read_text(checkpoint_dir, "state.json", &text, &n, e));
     TRY_DONE(json_parse(text, n, where, ERR_STATE, &j, e));
     TRY_DONE(state_parse(j, where, s, e));
+    if (job != NULL) {
+        TRY_DONE(read_text(checkpoint_dir, "job.yaml", &yaml, &n, e));
+        *job = yaml;
+    }
+done:
+    json_free(j);
+    free(text);
+    return rc;
+}
+
+int state_load(const char *checkpoint_dir, const struct lora *l, struct run_block *b, struct run_state *s, char **job, struct err *e)
+{
+    char *yaml = NULL;
+    int rc = 0;
+    TRY_DONE(state_read(checkpoint_dir, s, &yaml, e));
     TRY_DONE(load_tensors(checkpoint_dir, "adapter_model.safetensors", l, (float *[]){b->params}, plain, 1, e));
     TRY_DONE(load_tensors(checkpoint_dir, "optimizer.safetensors", l, (float *[]){b->m, b->v}, moments, 2, e));
-    TRY_DONE(read_text(checkpoint_dir, "job.yaml", &yaml, &n, e));
     if (job != NULL) {
         *job = yaml;
         yaml = NULL;
     }
 done:
-    json_free(j);
-    free(text);
     free(yaml);
     return rc;
 }

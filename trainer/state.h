@@ -29,6 +29,8 @@ struct run_block {
 /* Write a checkpoint of step s->step. With scale and base name from c. */
 int state_save(const char *run_dir, const struct lora *l, const struct config *c, const struct run_block *b, const struct run_state *s,
                struct err *e);
+/* The small part of a verified checkpoint folder: state.json, and *job (may be NULL) = the job.yaml text, malloc'ed. */
+int state_read(const char *checkpoint_dir, struct run_state *s, char **job, struct err *e);
 /* Read a verified checkpoint folder back, bit for bit; padding becomes zero. Missing, extra or mis-shaped tensors are refused by name. *job
  * (may be NULL) = the job.yaml text, malloc'ed. */
 int state_load(const char *checkpoint_dir, const struct lora *l, struct run_block *b, struct run_state *s, char **job, struct err *e);

@@ -14,6 +14,7 @@ struct run {
     const struct train_options *options;
     struct loader *train, *validation; /* validation: NULL when the dataset has no such group */
     struct run_lock *lock;
+    struct run_found found;   /* the checkpoint that the run goes on from; dir NULL = it begins anew */
     struct run_state state;
     struct run_block block;   /* the host's view of the trainable state */
     float *stage;             /* memory behind it where the device's is not the host's; owned */

@@ -129,31 +129,38 @@ int run_block(struct run *r, struct run_block *out, struct err *e)
     return m->o->download(m->o, out->v, m->t.v, bytes, e);
 }
 
-static int find_and_load(struct run *r, struct run_found *found, struct err *e)
+/* The newest checkpoint that verifies, held against this job before anything large is read. */
+static int find_checkpoint(struct run *r, struct err *e)
+{
+    struct run_state was;
+    char *job_text = NULL;
+    TRY(run_find(r->job.run_dir, &r->found, e));
+    if (r->found.rejected != NULL)
+        log_warn("%s: refused, the newest good one is used:\n%s", r->job.run_dir, r->found.rejected);
+    if (r->found.dir == NULL)
+        return 0;
+    int rc = state_read(r->found.dir, &was, &job_text, e);
+    if (rc == 0)
+        rc = check_resume(r, &was, job_text, r->found.dir, e);
+    free(job_text);
+    return rc;
+}
+
+static int load_checkpoint(struct run *r, struct err *e)
 {
     struct model *m = &r->job.model;
     size_t bytes = (size_t)r->job.lora.count * sizeof(float);
     struct run_state was;
-    char *job_text = NULL;
-    int rc = 0;
-    TRY(run_find(r->job.run_dir, found, e));
-    if (found->rejected != NULL)
-        log_warn("%s: refused, the newest good one is used:\n%s", r->job.run_dir, found->rejected);
-    if (found->dir == NULL)
-        return 0;
-    TRY(state_load(found->dir, &r->job.lora, &r->block, &was, &job_text, e));
-    TRY_DONE(check_resume(r, &was, job_text, found->dir, e));
-    TRY_DONE(model_set_params(m, r->block.params, e));
+    TRY(state_load(r->found.dir, &r->job.lora, &r->block, &was, NULL, e));
+    TRY(model_set_params(m, r->block.params, e));
     m->o->upload(m->o, m->t.m, r->block.m, bytes);
     m->o->upload(m->o, m->t.v, r->block.v, bytes);
-    TRY_DONE(m->o->sync(m->o, e));
+    TRY(m->o->sync(m->o, e));
     r->state = was;
     r->saved = was.step;
     r->resumed = true;
     log_note("resuming %s at step %lld of %lld", r->job.run_dir, (long long)was.step, (long long)r->total);
-done:
-    free(job_text);
-    return rc;
+    return 0;
 }
 
 /* The parameters of step 0: new, or those of another adapter. */
@@ -187,13 +194,10 @@ static void remove_leftovers(const char *dir)
     io_list_free(names, n);
 }
 
-static int open_state(struct run *r, struct err *e)
+/* The run's folder is this process's from here on. */
+static int enter_run(struct run *r, struct err *e)
 {
-    char adapter[192];
-    int64_t count = r->job.lora.count;
-    struct run_found found = {.step = -1};
-    char *moved = NULL;
-    int rc = 0;
+    char adapter[192], *moved = NULL;
     if (r->options->fresh) {
         TRY(run_move_aside(r->job.run_dir, &moved, e));
         if (moved != NULL)
@@ -205,21 +209,22 @@ static int open_state(struct run *r, struct err *e)
     snprintf(adapter, sizeof adapter, "%s/adapter", r->job.run_dir);
     remove_leftovers(r->job.run_dir);
     remove_leftovers(adapter);
+    return r->options->resume ? find_checkpoint(r, e) : 0;
+}
+
+static int open_state(struct run *r, struct err *e)
+{
+    int64_t count = r->job.lora.count;
     r->stage = mem_alloc((size_t)count * 3, sizeof *r->stage);
     if (r->stage == NULL)
         return mem_fail(e, "the host's copy of the adapter", (size_t)count * 3 * sizeof *r->stage);
     r->block = (struct run_block){r->stage, r->stage + count, r->stage + 2 * count};
-    if (r->options->resume)
-        TRY_DONE(find_and_load(r, &found, e));
-    if (!r->resumed)
-        TRY_DONE(begin(r, e));
+    TRY(r->found.dir != NULL ? load_checkpoint(r, e) : begin(r, e));
     if (r->job.ops->unified) { /* the block itself is host memory from here on */
         mem_free(r->stage);
         r->stage = NULL;
     }
-done:
-    run_found_free(&found);
-    return rc;
+    return 0;
 }
 
 static int write_job(const struct run *r, struct err *e)
@@ -268,6 +273,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     snprintf(r->state.dataset, sizeof r->state.dataset, "%s", loader_facts(r->train)->seal);
     TRY(source_identity(&r->job.source, ".cache/lorat", r->state.base, e));
     introduce(r);
+    TRY(enter_run(r, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));
@@ -282,6 +288,7 @@ void run_close(struct run *r)
     loader_close(r->validation);
     metrics_close(&r->metrics);
     run_lock_drop(r->lock);
+    run_found_free(&r->found);
     mem_free(r->stage);
     job_close(&r->job);
 }
