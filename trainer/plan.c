@@ -152,7 +152,9 @@ static int refuse(const struct candidate *k, const struct plan *p, struct err *e
 {
     char need[32], have[32], w[32], t[32], a[32], advice[160];
     int32_t longest = longest_fit(k);
-    if (longest > 0)
+    if (k->c->compute.memory_limit > 0 && k->c->compute.memory_limit == k->d->available)
+        snprintf(advice, sizeof advice, "compute.memory_limit sets that: raise it, or lower data.sequence_length or train.micro_batch");
+    else if (longest > 0)
         snprintf(advice, sizeof advice, "Lower data.sequence_length (%d fits)%s", longest,
                  p->micro_batch > 1 ? " or train.micro_batch" : "");
     else
