@@ -37,7 +37,7 @@ static void one(const char *spec)
         complain(spec, "an error was printed, but the exit code is 0");
     if (code != 0 && errors != 1)
         complain(spec, "expected one error message");
-    if (code != 0 && code != ERR_IO && code != ERR_CONFIG && code != ERR_DATA && code != ERR_MODEL && code != ERR_STATE)
+    if (code < 0 || code == ERR_INTERNAL || code == ERR_USAGE || code > ERR_IO)
         complain(spec, "left with an exit code that does not say what could not be read or written");
     n_left += code != 0;
     n_warned += code == 0 && warnings > 0;
@@ -45,12 +45,16 @@ static void one(const char *spec)
     int64_t said = e2e_last_saved(), found = e2e_found("k", &rejected);
     if (found < said || rejected)
         complain(spec, "a checkpoint that was said to be saved is not there");
-    if (e2e_count_temporaries("runs") + e2e_count_temporaries(".cache") > 0)
+    /* A removal that failed half way leaves what it could not remove, says so, and the next save clears it away. */
+    bool dropping = strstr(e2e_out, "Old checkpoints were left in place") != NULL;
+    if (!dropping && e2e_count_temporaries("runs") + e2e_count_temporaries(".cache") > 0)
         complain(spec, "temporaries were left");
     if (e2e_run("train job.yaml --resume --set name=k") != 0)
         complain(spec, "the resumed run failed");
     else if (!e2e_same_state("ref", "k", STEPS) || !e2e_same("runs/ref/adapter/adapter_model.safetensors", "runs/k/adapter/adapter_model.safetensors"))
         complain(spec, "the resumed run ends in other bytes");
+    if (e2e_count_temporaries("runs") + e2e_count_temporaries(".cache") > 0)
+        complain(spec, "temporaries were left by the resumed run");
 }
 
 int main(int argc, char **argv)
