@@ -1,0 +1,39 @@
+#!/bin/sh
+# test.sh - builds lorat and runs its whole suite through ctest: once as released, once under AddressSanitizer and
+# UndefinedBehaviorSanitizer (build-asan/, without the tests labelled slow).
+# LORAT_TEST_REPORTS=DIR: JUnit files release.xml and asan.xml are written there.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+
+setup_compiler
+need python3 command -v python3
+need python3-numpy python3 -c 'import numpy'
+need python3-h5py python3 -c 'import h5py'
+install_missing
+setup_model
+
+reports=${LORAT_TEST_REPORTS:-$tmp}
+reports=$(mkdir -p "$reports" && cd "$reports" && pwd)
+rc=0
+suite() { # FOLDER NAME OPTION...
+    folder=$1
+    name=$2
+    shift 2
+    say "running the tests in $folder/"
+    ctest --test-dir "$folder" --output-on-failure -j2 --output-junit "$reports/$name.xml" "$@" || rc=$?
+}
+
+say "building build/"
+configure build -DCMAKE_BUILD_TYPE=Release -DLORAT_SANITIZE=OFF -DLORAT_TESTS=ON
+build build all
+suite build release
+
+say "building build-asan/"
+configure build-asan -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" -DLORAT_SANITIZE=ON -DLORAT_TESTS=ON
+build build-asan all
+# oneDNN's threads and caches live until the process ends.
+suite build-asan asan -LE 'slow|bench'
+
+say "done"
+exit $rc
