@@ -48,7 +48,7 @@ struct gemm {
     int32_t lda, ldb, ldc;
     bool trans_a, trans_b, accumulate;
     enum dtype a_type, b_type, c_type; /* a_type == b_type == act; c_type act or F32 */
-    float alpha;
+    float alpha; /* 1 with accumulate in everything that is on a step's path: libraries have fast products for that */
 };
 
 struct attention {

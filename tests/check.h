@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_failures;
+__attribute__((weak)) int check_failures; /* one for all files of a test program */
 #define CHECK(cond)                                                                                     \
     do {                                                                                                \
         if (!(cond)) {                                                                                  \

