@@ -42,7 +42,7 @@ answers() { # FILE OPTION...
     build/lorat generate --model "$MODEL" --prompts "$PROMPTS" --max-new 64 --json "$@" >"$out"
 }
 # The habit: the last line of the answer begins with "In short:".
-count() { grep -c '\\nIn short: [^\\]*", "ended": true}$' "$1" || true; }
+count() { grep -Ec '\\nIn short: ([^\\]|\\")*", "ended": true}$' "$1" || true; }
 show() { # FILE NUMBER
     sed -n "$2s/^.*\"answer\": \"\(.*\)\", \"ended\": .*\$/\1/p" "$1" | awk '{ gsub(/\\n/, "\n          "); gsub(/\\"/, "\""); print }'
 }

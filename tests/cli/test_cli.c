@@ -75,7 +75,7 @@ static void test_nearest(void)
 
 static void test_config(void)
 {
-    expect("$L config configs/quickstart.yaml", 0, "  epochs: 3\n");
+    expect("$L config configs/quickstart.yaml", 0, "  epochs: 2\n");
     expect("$L config configs/quickstart.yaml --set train.epochs=1 --set=lora.rank=8", 0, "  epochs: 1\n");
     CHECK_HAS(out, "  rank: 8\n");
     expect("$L config configs/quickstart.yaml --set train.epoch=1 2>&1", 3,
