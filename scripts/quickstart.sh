@@ -25,22 +25,29 @@ fi
 
 # A card that is present but cannot be used is an error of the program, and here a reason to go on without it.
 set --
-if command -v nvidia-smi >/dev/null || [ -e /dev/nvidia0 ]; then
-    if ! build/lorat plan "$JOB" >"$tmp/plan" 2>&1; then
-        say "an NVIDIA card is present, and cannot be used:"
-        cat "$tmp/plan"
-        nvidia-smi >/dev/null 2>&1 ||
-            echo "nvidia-smi does not work either: the driver is missing (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install)."
-        say "going on on the CPU"
-        set -- --set compute.device=cpu
-    fi
+device=auto
+rc=0
+build/lorat plan "$JOB" >"$tmp/plan" 2>&1 || rc=$?
+if [ $rc = 7 ] && { command -v nvidia-smi >/dev/null || [ -e /dev/nvidiactl ] || [ -e /dev/nvidia0 ] || [ -e /proc/driver/nvidia/version ]; }; then
+    say "an NVIDIA card is present, and cannot be used:"
+    cat "$tmp/plan"
+    nvidia-smi >/dev/null 2>&1 ||
+        echo "nvidia-smi does not work here either: install the driver (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install)."
+    say "going on on the CPU"
+    device=cpu
+    set -- --set compute.device=cpu
+elif [ $rc != 0 ]; then
+    cat "$tmp/plan" >&2
+    exit $rc
 fi
 
 answers() { # FILE OPTION...
     out=$1
     shift
+    [ "$device" = auto ] || set -- --device "$device" "$@"
     build/lorat generate --model "$MODEL" --prompts "$PROMPTS" --max-new 64 --json "$@" >"$out"
 }
+
 # The habit: the last line of the answer begins with "In short:".
 count() { grep -Ec '\\nIn short: ([^\\]|\\")*", "ended": true}$' "$1" || true; }
 show() { # FILE NUMBER
@@ -54,7 +61,7 @@ flag=--resume
 if [ -e "$RUN" ] && build/lorat runs | grep -q '^quickstart .*done'; then
     flag=--fresh
 fi
-say "lorat train $JOB $flag $*"
+say "lorat train $JOB $flag${1:+ $*}"
 trap : INT TERM HUP # lorat saves, and says with its exit code that it did
 rc=0
 build/lorat train "$JOB" "$flag" "$@" || rc=$?
