@@ -135,6 +135,9 @@ static int find_checkpoint(struct run *r, struct err *e)
     struct run_state was;
     char *job_text = NULL;
     TRY(run_find(r->job.run_dir, &r->found, e));
+    if (r->found.dir == NULL && r->found.rejected != NULL)
+        FAIL(e, ERR_STATE, "%s: none of its checkpoints verifies, expected at least one. Start again with --fresh, which keeps them under another name\n%.640s",
+             r->job.run_dir, r->found.rejected);
     if (r->found.rejected != NULL)
         log_warn("%s: refused, the newest good one is used:\n%s", r->job.run_dir, r->found.rejected);
     if (r->found.dir == NULL)
