@@ -66,7 +66,7 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
     } else {
         TRY(job_device(c, &j->ops, e));
         c->compute.precision = j->ops->act == DT_BF16 ? PRECISION_BF16 : PRECISION_F32; /* recorded: a resume elsewhere must not change it */
-        TRY(plan_here(j->ops, c, &j->device, e));
+        TRY(plan_here(j->ops, c, &j->source.facts, &j->device, e));
     }
     return plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
 }

@@ -174,6 +174,8 @@ int model_allocate(struct model *m, struct err *e)
     TRY(layout_all(m, e));
     m->o->set_workspace(m->o, m->workspace, m->workspace_bytes);
     m->o->zero(m->o, m->memory[ARENA_TRAINABLE], m->arenas[ARENA_TRAINABLE].size);
+    /* Touched once, so that a machine that promised more memory than it has shows it now and not in the middle of a run. */
+    m->o->zero(m->o, m->memory[ARENA_ACTIVATIONS], m->arenas[ARENA_ACTIVATIONS].size);
     return m->o->sync(m->o, e);
 }
 

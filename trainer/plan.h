@@ -15,7 +15,7 @@ struct plan_device {
     bool cuda;
     int cards;
     int64_t total, available; /* bytes of one card, or of the machine; available already respects compute.memory_limit */
-    int64_t reserve;          /* context, libraries, the program itself: not lorat's arenas, but taken from the same memory */
+    int64_t reserve;          /* context, libraries, the program itself and its tokenizer: not lorat's arenas, but taken from the same memory */
     double gemm_rate;         /* FLOP/s that large products reach; 0 = unknown */
     int32_t tokens_enough;    /* beyond this many tokens a micro-batch is not faster */
     int32_t tokens_half;      /* at this many tokens products reach half their rate: efficiency n / (n + tokens_half) */
@@ -24,7 +24,7 @@ struct plan_device {
 /* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
 /* This machine through an open backend. */
-int plan_here(struct ops *o, const struct config *c, struct plan_device *out, struct err *e);
+int plan_here(struct ops *o, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
 
 struct plan {
     struct plan_device device;
