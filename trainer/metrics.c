@@ -128,6 +128,7 @@ void metrics_summary(const char *run_dir, const struct metrics_summary *s)
     put(&b, "eval_loss_first", s->eval_first);
     put(&b, "eval_loss", s->eval_loss);
     put(&b, "seconds", s->seconds);
+    put(&b, "ready_s", s->ready_s);
     put(&b, "tok_s", s->tok_s);
     put(&b, "gemm_share", s->gemm_share);
     put(&b, "wait_share", s->wait_share);

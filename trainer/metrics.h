@@ -37,7 +37,7 @@ struct metrics_summary {
     const char *name, *state; /* "done", "stopped", "failed" */
     int64_t step, steps, tokens, skipped;
     double loss, eval_first, eval_loss; /* NaN: none */
-    double seconds, tok_s, gemm_share, wait_share, peak_bytes, plan_bytes;
+    double seconds, ready_s, tok_s, gemm_share, wait_share, peak_bytes, plan_bytes;
     const char *adapter;
 };
 void metrics_summary(const char *run_dir, const struct metrics_summary *s);

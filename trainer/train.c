@@ -135,6 +135,7 @@ static int loop(struct run *r, struct err *e)
 {
     const struct config *c = &r->job.c;
     r->last_eval_s = r->last_save_s = metrics_now();
+    r->ready_s = r->last_eval_s - r->started;
     /* Also when the run was stopped at a step before its evaluation: resumed and uninterrupted runs know the same best loss. */
     if (r->state.step < r->total && r->state.evaluated != r->state.step && (r->state.step == 0 || is_due(&c->eval.every, r->state.step, 0, 0)))
         TRY(evaluate(r, e));
@@ -170,7 +171,7 @@ static void summarise(struct run *r, const char *state, const char *adapter)
     metrics_summary(r->job.run_dir, &(struct metrics_summary){
         .name = r->job.c.name, .state = state, .step = r->state.step, .steps = r->total, .tokens = r->state.tokens,
         .skipped = r->state.skipped, .loss = r->loss, .eval_first = r->eval_first, .eval_loss = r->eval_last,
-        .seconds = metrics_now() - r->started, .tok_s = s > 0 ? (double)r->spent.tokens / s : NAN,
+        .seconds = metrics_now() - r->started, .ready_s = r->ready_s, .tok_s = s > 0 ? (double)r->spent.tokens / s : NAN,
         .gemm_share = s > 0 && r->job.gemm_rate > 0 ? r->spent.flop / s / r->job.gemm_rate : NAN,
         .wait_share = s > 0 ? r->spent.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
         .plan_bytes = (double)r->job.plan.total_bytes, .adapter = adapter});

@@ -16,7 +16,7 @@ struct run {
     struct run_lock *lock;
     struct run_found found;   /* the checkpoint that the run goes on from; dir NULL = it begins anew */
     struct run_state state;
-    struct run_block block;   /* the host's view of the trainable state */
+    struct run_block block;   /* the host's view of the trainable state: the block itself where device memory is host memory */
     float *stage;             /* memory behind it where the device's is not the host's; owned */
     struct metrics metrics;
     int64_t total;            /* steps of the whole run */
@@ -24,6 +24,7 @@ struct run {
     int64_t saved;            /* step of the newest checkpoint, -1 = none */
     bool resumed;
     double started, last_eval_s, last_save_s;
+    double ready_s;           /* from the start of the command to the first micro-batch */
     double loss, eval_first, eval_last; /* NaN until known */
     struct {                  /* of this process, for the summary */
         double seconds, wait_s, flop;

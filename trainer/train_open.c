@@ -119,11 +119,9 @@ int run_block(struct run *r, struct run_block *out, struct err *e)
 {
     struct model *m = &r->job.model;
     size_t bytes = (size_t)r->job.lora.count * sizeof(float);
-    if (r->job.ops->unified) {
-        *out = (struct run_block){m->t.params, m->t.m, m->t.v};
-        return m->o->sync(m->o, e);
-    }
     *out = r->block;
+    if (m->o->unified)
+        return m->o->sync(m->o, e);
     TRY(m->o->download(m->o, out->params, m->t.params, bytes, e));
     TRY(m->o->download(m->o, out->m, m->t.m, bytes, e));
     return m->o->download(m->o, out->v, m->t.v, bytes, e);
@@ -151,14 +149,8 @@ static int find_checkpoint(struct run *r, struct err *e)
 
 static int load_checkpoint(struct run *r, struct err *e)
 {
-    struct model *m = &r->job.model;
-    size_t bytes = (size_t)r->job.lora.count * sizeof(float);
     struct run_state was;
     TRY(state_load(r->found.dir, &r->job.lora, &r->block, &was, NULL, e));
-    TRY(model_set_params(m, r->block.params, e));
-    m->o->upload(m->o, m->t.m, r->block.m, bytes);
-    m->o->upload(m->o, m->t.v, r->block.v, bytes);
-    TRY(m->o->sync(m->o, e));
     r->state = was;
     r->saved = was.step;
     r->resumed = true;
@@ -176,7 +168,7 @@ static int begin(struct run *r, struct err *e)
         TRY(state_load_adapter(c->lora.start_from, &r->job.lora, c, r->block.params, e));
         log_note("adapter: starts from %s", c->lora.start_from);
     }
-    return model_set_params(&r->job.model, r->block.params, e);
+    return 0;
 }
 
 /* What io_write_file_atomic leaves beside summary.json or the adapter when a process is killed inside it: ".<name>.tmp-<pid>". Nobody else
@@ -217,17 +209,24 @@ static int enter_run(struct run *r, struct err *e)
 
 static int open_state(struct run *r, struct err *e)
 {
+    struct model *m = &r->job.model;
     int64_t count = r->job.lora.count;
-    r->stage = mem_alloc((size_t)count * 3, sizeof *r->stage);
-    if (r->stage == NULL)
-        return mem_fail(e, "the host's copy of the adapter", (size_t)count * 3 * sizeof *r->stage);
-    r->block = (struct run_block){r->stage, r->stage + count, r->stage + 2 * count};
-    TRY(r->found.dir != NULL ? load_checkpoint(r, e) : begin(r, e));
-    if (r->job.ops->unified) { /* the block itself is host memory from here on */
-        mem_free(r->stage);
-        r->stage = NULL;
+    size_t bytes = (size_t)count * sizeof(float);
+    r->block = (struct run_block){m->t.params, m->t.m, m->t.v};
+    if (!m->o->unified) {
+        r->stage = mem_alloc((size_t)count * 3, sizeof *r->stage);
+        if (r->stage == NULL)
+            return mem_fail(e, "the host's copy of the adapter", 3 * bytes);
+        r->block = (struct run_block){r->stage, r->stage + count, r->stage + 2 * count};
     }
-    return 0;
+    TRY(r->found.dir != NULL ? load_checkpoint(r, e) : begin(r, e));
+    if (!m->o->unified) {
+        m->o->upload(m->o, m->t.params, r->block.params, bytes);
+        m->o->upload(m->o, m->t.m, r->block.m, bytes);
+        m->o->upload(m->o, m->t.v, r->block.v, bytes);
+    }
+    model_refresh(m);
+    return m->o->sync(m->o, e);
 }
 
 static int write_job(const struct run *r, struct err *e)
@@ -263,7 +262,14 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     snprintf(r->job.run_dir, sizeof r->job.run_dir, "runs/%s", c->name);
     TRY(check_run_dir(r, e));
     TRY(io_mkdirs(".cache/lorat", e));
-    TRY(job_plan(&r->job, NULL, false, e));
+    if (job_plan(&r->job, NULL, false, e) != 0) {
+        struct err also = {0};
+        if (!io_exists(c->model.path) && job_need_dataset(c, &also) != 0) { /* both are missing: say both at once */
+            size_t n = strlen(e->text);
+            snprintf(e->text + n, sizeof e->text - n, "\n%s", also.text);
+        }
+        return -1;
+    }
     TRY(job_need_dataset(c, e));
     TRY(open_data(r, e));
     TRY(source_tokenizer(&r->job.source, &r->job.tokenizer, e));
