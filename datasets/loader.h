@@ -23,7 +23,7 @@ struct loader_options {
     uint64_t seed;
     int32_t batch;        /* rows in one step over all ranks */
     int32_t micro_batch;  /* rows in one micro-batch; divides batch / ranks */
-    int32_t rank, ranks;  /* this rank takes the micro-batches whose number % ranks == rank... see loader_next */
+    int32_t rank, ranks;  /* which share of each step this loader delivers: see loader_next */
     int64_t max_tokens;   /* 0 = all; evaluation: stop after the row in which this many tokens were reached */
     int32_t vocab;        /* every token is checked to be below it; 0 = not checked */
 };

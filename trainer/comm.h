@@ -1,5 +1,5 @@
-/* comm.h - sums over ranks. One table: solo (this file's comm_solo), later local CPU ranks and NCCL; joining an mpirun or srun
- * would be one more way to fill it. */
+/* comm.h - sums over ranks. One table, filled by comm_solo for a single rank; ranks of one machine, NCCL, or an mpirun or
+ * srun that is joined are further ways to fill it. */
 #ifndef LORAT_COMM_H
 #define LORAT_COMM_H
 

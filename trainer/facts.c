@@ -52,8 +52,8 @@ int facts_check(const struct facts *f, const char *where, struct err *e)
 {
     if (f->h % f->k != 0)
         FAIL(e, ERR_MODEL, "%s: %d attention heads over %d key/value heads, expected a multiple", where, f->h, f->k);
-    if (f->q % 2 != 0)
-        FAIL(e, ERR_MODEL, "%s: the head size is %d, expected an even number", where, f->q);
+    if (f->q % 8 != 0 || f->q > 256)
+        FAIL(e, ERR_MODEL, "%s: the head size is %d, expected a multiple of 8 up to 256", where, f->q);
     if (!(f->norm_eps > 0) || !(f->norm_eps < 1))
         FAIL(e, ERR_MODEL, "%s: the norm's epsilon is %g, expected a number between 0 and 1", where, (double)f->norm_eps);
     return check_rope(f, where, e);

@@ -1,6 +1,6 @@
 /* frozen.h - the base model's weights on the device. Their placement is this file's business: the model asks for a block, uses it
- * and releases it. Here they are resident; sharded over ranks or streamed from host memory are further placements behind the same
- * two calls. */
+ * and releases it. They are resident; a base that is sharded over ranks or streamed from host memory would stand behind the same two
+ * calls. */
 #ifndef LORAT_FROZEN_H
 #define LORAT_FROZEN_H
 

@@ -5,17 +5,17 @@
  *
  * One block:                                              kept for the backward pass under
  *   n1  = rmsnorm(x)                         (n, D)        nothing: element-wise, always made again
- *   hq  = n1 A_qkv^T                         (n, 3R)       none
+ *   hq  = s n1 A_qkv^T                        (n, 3R)       none
  *   qkv = n1 W_qkv^T [+ bias] + lora         (n, (H+2K)Q)  none, selective  (q, k rotated in place)
  *   raw = q, k before their norm             (n, (H+K)Q)   none, selective  (only with q/k norm)
  *   o   = attention(q, k, v), lse            (n, HQ)       none, selective
- *   ho  = o A_o^T                            (n, R)        none
+ *   ho  = s o A_o^T                          (n, R)        none
  *   mid = x + (o W_o^T + lora)               (n, D)        none, selective
  *   n2  = rmsnorm(mid)                       (n, D)        nothing
- *   hg  = n2 A_gu^T                          (n, 2R)       none
+ *   hg  = s n2 A_gu^T                        (n, 2R)       none
  *   gu  = n2 W_gu^T + lora                   (n, 2F)       none
  *   a   = silu(g) u                          (n, F)        nothing
- *   hd  = a A_down^T                         (n, R)        none
+ *   hd  = s a A_down^T                       (n, R)        none
  *   x'  = mid + (a W_down^T + lora)          (n, D)        every policy keeps x
  *
  * What is not kept is made again by the very same calls, so that every policy gives the same gradient bits. The product with
@@ -40,6 +40,7 @@ struct model_shape {
 };
 
 /* The tail behind the gradients: what is summed over ranks with them, and what the guard reads back in one go. */
+/* TAIL_SKIP: a rank whose micro-batches could not be computed asks all to skip the step; TAIL_STOP: one was asked to stop. */
 enum { TAIL_LOSS, TAIL_WEIGHT, TAIL_SKIP, TAIL_STOP, TAIL_SUMMED, TAIL_SQUARES = TAIL_SUMMED, TAIL_NOT_FINITE, TAIL_USED, TAIL_COUNT = 64 };
 struct trainable {
     float *params, *grads, *m, *v; /* (count) F32; grads has TAIL_COUNT more */

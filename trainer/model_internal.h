@@ -20,7 +20,7 @@ void block_forward(struct model *m, const struct lora_step *s, int32_t layer, in
 void block_backward(struct model *m, const struct lora_step *s, int32_t layer);
 /* Scores over the micro-batch's spans. */
 struct attention block_attention(const struct model *m);
-/* x (n, D) += low-rank and frozen product with their FLOP counted. */
+/* Add the FLOP of a product of n rows to m->flop. */
 void count_product(struct model *m, double n, double out, double in);
 
 /* After the last block: loss += and, with backward, m->dx = d loss / d x'. loss (1) F32 on the device. */

@@ -10,7 +10,7 @@
 #define GB 1e9
 #define MIB (1 << 20)
 
-/* Dense BF16 with FP32 accumulate from the makers' tables; products reach about 85 % of it. docs/hardware.md has the sources. */
+/* Dense BF16 with FP32 accumulate from the makers' tables; products reach about 85 % of it. see docs/plan.md. */
 static const struct {
     const char *name, *text;
     double gib, tflops;

@@ -80,10 +80,13 @@ static int note_skip(struct run *r, const struct optim_result *result, struct er
              (long long)r->state.step, (long long)r->state.skipped_in_row, limit);
     if (r->state.skipped_in_row < limit)
         return 0;
+    char last[256] = "No checkpoint was saved";
+    if (r->saved >= 0)
+        snprintf(last, sizeof last, "The last checkpoint is %s/checkpoints/step-%08lld", r->job.run_dir, (long long)r->saved);
     FAIL(e, ERR_DIVERGED,
-         "step %lld: %d steps in a row were not finite, expected numbers. The last checkpoint is %s/checkpoints/step-%08lld: lower "
-         "train.learning_rate, look at the data (lorat data show), and start again with --fresh",
-         (long long)r->state.step, limit, r->job.run_dir, (long long)r->saved);
+         "step %lld: %d steps in a row were not finite, expected numbers. %s. Lower train.learning_rate, look at the data (lorat data show), and "
+         "start again with --fresh",
+         (long long)r->state.step, limit, last);
 }
 
 static int one_step(struct run *r, struct optim_result *result, struct err *e)
@@ -103,8 +106,8 @@ static int one_step(struct run *r, struct optim_result *result, struct err *e)
     r->spent.flop += r->job.model.flop;
     r->spent.tokens += s.step_tokens;
     s.step = r->state.step;
-    s.loss = r->loss = result->loss;
-    s.norm = result->norm;
+    s.loss = r->loss = isnan(result->loss) ? NAN : result->loss; /* a NaN without a sign, so that it prints as one */
+    s.norm = isnan(result->norm) ? NAN : result->norm;
     s.tokens = r->state.tokens;
     s.targets = r->state.targets;
     s.flop = r->job.model.flop;
@@ -148,7 +151,8 @@ static int loop(struct run *r, struct err *e)
         bool end = r->state.step == r->total;
         if (!end && !result.stop && is_due(&c->eval.every, r->state.step, now, r->last_eval_s))
             TRY(evaluate(r, e));
-        if (!end && !result.stop && is_due(&c->checkpoint.every, r->state.step, now, r->last_save_s))
+        bool sound = r->state.skipped_in_row == 0; /* no checkpoint from the middle of trouble: the last one stays from before it */
+        if (!end && !result.stop && sound && is_due(&c->checkpoint.every, r->state.step, now, r->last_save_s))
             save_or_warn(r);
     }
     TRY(evaluate(r, e));

@@ -31,13 +31,22 @@ static int answer_print(struct run *r, int i, const struct prompt *p, struct err
     return 0;
 }
 
+static int answer_tick(void *arg, int prompt, int32_t id, struct err *e)
+{
+    struct run *r = arg;
+    r->job.comm.alive(&r->job.comm, r->state.step, "answering");
+    if (stop_requested())
+        FAIL(e, ERR_STOPPED, "stopped while answering eval.prompts");
+    return 0;
+}
+
 static int answer_prompts(struct run *r, struct err *e)
 {
     const struct config *c = &r->job.c;
     int n = c->eval.n_prompts, rc = 0;
     struct prompt prompts[CONFIG_MAX_PROMPTS] = {0};
     struct ids tokens[CONFIG_MAX_PROMPTS] = {0}, weights = {0};
-    struct generate_options g = {.max_new = c->eval.answer_tokens};
+    struct generate_options g = {.max_new = c->eval.answer_tokens, .on_token = answer_tick, .arg = r};
     for (int i = 0; i < n; i++) {
         struct chat_message user = {.role = "user", .content = c->eval.prompts[i], .n = strlen(c->eval.prompts[i])};
         weights.n = 0;
@@ -89,7 +98,7 @@ int run_evaluate(struct run *r, bool *better, struct err *e)
         *better = false;
     if (r->validation != NULL) {
         TRY(evaluate_loss(r, &loss, &weight, e));
-        double mean = weight > 0 ? loss / weight : NAN;
+        double mean = weight > 0 && !isnan(loss) ? loss / weight : NAN;
         metrics_eval(&r->metrics, r->state.step, mean, weight);
         log_note("step %lld: evaluation loss %.4f over %.0f target tokens", (long long)r->state.step, mean, weight);
         if (isnan(r->eval_first))

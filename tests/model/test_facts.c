@@ -157,7 +157,7 @@ static void test_refusals(void)
         {"Llama-3.1-8B", "\"bos_token_id\": 128000", "\"bos_token_id\": 128256", "bos_token_id"},
         {"Llama-3.1-8B", "\"eos_token_id\": 128001", "\"eos_token_id\": [1,2,3,4,5,6,7,8,9]", "end tokens"},
         {"Llama-3.1-8B", "\"eos_token_id\": 128001", "\"eos_token_id\": \"</s>\"", "eos_token_id"},
-        {"Llama-3.2-1B", "\"head_dim\": 64", "\"head_dim\": 63", "even"},
+        {"Llama-3.2-1B", "\"head_dim\": 64", "\"head_dim\": 63", "a multiple of 8"},
         {"Mistral-7B-v0.3", "\"sliding_window\": null", "\"sliding_window\": 4096", "4096"},
         {"Qwen2.5-7B", "\"use_sliding_window\": false", "\"use_sliding_window\": true, \"layer_types\": [\"linear_attention\"]",
          "linear_attention"},

@@ -19,7 +19,7 @@ struct span {
 };
 
 struct batch {
-    int32_t n;         /* tokens, a multiple of BATCH_ROUND; those beyond n_real are dead: token 0, weight 0, a span each of their own kind */
+    int32_t n;         /* tokens, a multiple of BATCH_ROUND; those beyond n_real are dead: token 0, weight 0, one last span */
     int32_t n_real;
     int32_t n_rows;    /* rows of this micro-batch, empty ones included */
     int32_t n_spans, max_span;

@@ -14,7 +14,7 @@ bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not d
 bool log_terminal(int fd);
 void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* "lorat: warning: ..." */
-void log_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* only with --verbose */
+void log_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* only at LOG_VERBOSE */
 /* One line that is redrawn on a terminal and printed plainly in a pipe. keep = leave it standing (a newline follows). */
 void log_progress(bool keep, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
