@@ -1,5 +1,7 @@
 /* A real model, where models/ has it: the plan holds (resident memory of a run against the plan's sum), resume at the program gives the same
- * bytes, answers are the same every time, one by one and side by side, in training and by `lorat generate`, and stop at an end token. */
+ * bytes, answers are the same every time, one by one and side by side, in training and by `lorat generate`, and stop at an end token. P1: a
+ * signal while the model loads or answers prompts ends the run with exit code 75. */
+#include <signal.h>
 #include <unistd.h>
 
 #include "tests/e2e/e2e.h"
@@ -85,6 +87,36 @@ static void test_generate(const struct answer asked[2])
     CHECK(strstr(side[0].text, "Paris") != NULL && strstr(side[0].text, "<|") == NULL);
 }
 
+/* Stopped once `word` stands in the output. */
+static void stop_at(const char *name, const char *word, const char *more)
+{
+    bool seen = false;
+    pid_t child = e2e_start(&(struct e2e_how){0}, "train q.yaml --set name=%s %s", name, more);
+    for (double start = e2e_now(); !seen && e2e_now() - start < 60;) {
+        char *text = e2e_read(".output", NULL);
+        seen = text != NULL && strstr(text, word) != NULL;
+        free(text);
+        e2e_sleep(0.005);
+    }
+    CHECK(seen);
+    double start = e2e_now();
+    kill(child, SIGTERM);
+    CHECK_INT(e2e_wait(child), 75);
+    printf("%s: left %.2f s after the signal: %s", name, e2e_now() - start, strstr(e2e_out, "lorat: stopped: "));
+}
+
+static void test_signals(void)
+{
+    bool rejected;
+    stop_at("loading", "plan  ", "");
+    CHECK_HAS(e2e_out, "nothing had changed");
+    CHECK_INT(e2e_found("loading", &rejected), -1);
+    stop_at("answering", "evaluation loss", "--set eval.answer_tokens=2000 --set eval.prompts='[\"Tell me a long story about the sea.\", \"Count to a thousand.\"]'");
+    CHECK_HAS(e2e_out, "stopped at step 0 of 2 and saved");
+    E2E_RUN(0, "train q.yaml --set name=answering --set eval.prompts=[] --resume");
+    CHECK(e2e_same_state("q", "answering", 2));
+}
+
 int main(int argc, char **argv)
 {
     struct answer asked[2];
@@ -96,5 +128,6 @@ int main(int argc, char **argv)
     }
     test_train(asked);
     test_generate(asked);
+    test_signals();
     return e2e_end();
 }

@@ -242,33 +242,58 @@ static int count_descriptors(void)
     return n;
 }
 
+/* Allocation n of a run fails. */
+static int train_failing(const struct config *c, bool resume, int64_t n)
+{
+    struct err e = {0};
+    int before = count_descriptors();
+    hush(true);
+    mem_fail_at(n);
+    int rc = train_run(c, &(struct train_options){.resume = resume}, &e);
+    mem_fail_at(0);
+    hush(false);
+    CHECK(rc == 0 || (e.code != ERR_OK && e.text[0] != '\0'));
+    if (count_descriptors() != before) {
+        fprintf(stderr, "allocation %lld failed: %d descriptors stay open (%s)\n", (long long)n, count_descriptors() - before, e.text);
+        check_failures++;
+    }
+    CHECK_INT(e2e_count_temporaries("runs"), 0);
+    if (rc == 0 && !e2e_same_state("ref", "t", c->train.max_steps)) {
+        fprintf(stderr, "allocation %lld failed, and the run ended in other bytes\n", (long long)n);
+        check_failures++;
+    }
+    return rc;
+}
+
 static void test_allocations(void)
 {
-    enum { SAMPLES = 120 };
+    enum { SAMPLES = 100 };
     struct config c;
-    int failed = 0;
+    int failed = 0, failed_resumed = 0;
     parse(&c, "job.yaml", "");
-    c.train.max_steps = 1;
-    int64_t all = allocations(&c, 1);
+    c.train.max_steps = 2;
+    int64_t all = allocations(&c, 2);
+    e2e_remove("runs/ref");
+    CHECK(rename("runs/t", "runs/ref") == 0);
     for (int i = 0; i < SAMPLES; i++) {
-        int64_t n = 1 + i * (all - 1) / (SAMPLES - 1);
-        struct err e = {0};
-        int before = count_descriptors();
-        e2e_remove("runs");
-        mem_fail_at(n);
-        int rc = train(&c, &e);
-        mem_fail_at(0);
-        CHECK(rc == 0 || (e.code != ERR_OK && e.text[0] != '\0'));
-        failed += rc != 0;
-        if (count_descriptors() != before) {
-            fprintf(stderr, "allocation %lld failed: %d descriptors stay open (%s)\n", (long long)n, count_descriptors() - before, e.text);
-            check_failures++;
-        }
-        if (e2e_count_temporaries("runs") != 0)
-            check_failures++;
+        e2e_remove("runs/t");
+        failed += train_failing(&c, false, 1 + i * (all - 1) / (SAMPLES - 1)) != 0;
     }
-    printf("%lld allocations in a run of one step; of %d failures %d ended it\n", (long long)all, SAMPLES, failed);
-    CHECK(failed > SAMPLES / 2);
+    bool stands = false;
+    for (int i = 0; i < SAMPLES; i++) {
+        if (!stands) {
+            e2e_remove("runs/t");
+            E2E_RUN(75, "train job.yaml --quiet --set train.max_steps=2 --stop-after 1");
+        }
+        bool rejected, failure = train_failing(&c, true, 1 + i * (all - 1) / (SAMPLES - 1)) != 0;
+        stands = e2e_found("t", &rejected) == 1;
+        CHECK(stands || e2e_found("t", &rejected) == 2);
+        CHECK(!rejected);
+        failed_resumed += failure;
+    }
+    printf("%lld allocations in a run of two steps; of %d failures %d ended it, of %d in a resumed run %d\n", (long long)all, SAMPLES, failed, SAMPLES,
+           failed_resumed);
+    CHECK(failed > SAMPLES / 2 && failed_resumed > SAMPLES / 3);
 }
 
 int main(int argc, char **argv)
