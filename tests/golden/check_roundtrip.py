@@ -34,6 +34,8 @@ except ImportError as e:
 
 F32 = 2e-5  # two float32 programs, each a few 1e-6 from the exact value
 BF16 = 0.05
+MAX_NEW = 16
+THREADS = 1
 PROMPTS = ["Name the largest planet.", "What is 12 times 12?", "Write one sentence about the sea."]
 JOB = """name: {name}
 model: {{path: {model}}}
@@ -74,8 +76,7 @@ def logits_of(model, ids):
 
 
 def train(name, model, steps, rate, start="null"):
-    Path(name + ".yaml").write_text(JOB.format(name=name, model=model, steps=steps, rate=rate, start=start,
-                                               threads=os.environ.get("LORAT_TEST_THREADS", "1")))
+    Path(name + ".yaml").write_text(JOB.format(name=name, model=model, steps=steps, rate=rate, start=start, threads=THREADS))
     lorat("train", name + ".yaml", "-q")
     return Path("runs") / name / "adapter"
 
@@ -98,13 +99,13 @@ def check_tokens(gguf, tokenizer):
 
 def check_answers(gguf, adapter, merged, folder, tokenizer):
     args = [a for p in PROMPTS for a in ("--prompt", p)]
-    common = ["--precision", "f32", "--max-new", 24, "--json"]
+    common = ["--precision", "f32", "--max-new", MAX_NEW, "--threads", THREADS, "--json"]
     ours = [json.loads(s)["answer"] for s in lorat("generate", "--model", gguf, "--adapter", adapter, *common, *args).splitlines()]
     again = [json.loads(s)["answer"] for s in lorat("generate", "--model", folder, *common, *args).splitlines()]
     check("generate: base and adapter = merged folder", ours == again)
     for prompt, answer in zip(PROMPTS, ours):
         ids = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
-        out = merged.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=24,
+        out = merged.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=MAX_NEW,
                               do_sample=False, pad_token_id=0)[0, len(ids):]
         want = tokenizer.decode(out, skip_special_tokens=True)
         check("generate = transformers", answer == want, repr(answer) if answer == want else f"{answer!r}, expected {want!r}")
@@ -170,7 +171,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests/golden"))
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(prefix="lorat-roundtrip-") as folder:
         os.chdir(folder)

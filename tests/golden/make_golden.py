@@ -23,16 +23,18 @@ expected.json
   steps                          loss (before the update) and gradient norm (before clipping) of ten steps
   optimizer                      what torch.optim.AdamW was given, and max_norm for clip_grad_norm_
   error                          of PyTorch in other precisions against float64: "f32" and "bf16" (base, adapter and gradients)
-    logits, grad.<name>          max|d| / max|ref|; the worst of the three batches and of PyTorch's equivalent computations
-    loss                         |d| / ref; the worst likewise
-    grad_l2                      root mean square of |d| / |ref| (Euclidean) over all gradients and batches; the least of the
-                                 equivalent computations
-    final                        (f32) after ten steps
+    logits, loss                 max|d| / max|ref|, |d| / ref
+    grad.<name>                  |d| / |ref|, Euclidean
+    grad_max                     max|d| / max|ref| of the worst gradient
+    grad_l2                      root mean square of |d| / |ref| over all gradients and batches; the least of the equivalent
+                                 computations
+    final.<name>                 (f32) max|d| / max|ref| after ten steps
   generate                       greedy ids (float32) with and without the adapter; margin: least gap of the two best logits
 
-PyTorch-bf16's own error. Rounding to bf16 is noise: the error of one loss, or the largest error of a small matrix, says as much
-about luck as about the computation. One program's error in one sample is no yardstick, so each error is the worst of twelve:
-three batches, each with sdpa and with eager attention, documents one by one and packed into one row with a block mask.
+PyTorch's own error. Rounding to bf16 is noise: one program's error in one sample, or the largest error of a small matrix, says as
+much about luck as about the computation. Over twelve batches PyTorch's own largest error of one matrix varies by a factor of 3,
+its Euclidean error by 1.5. So gradients are compared in the Euclidean norm, and each error is the worst of 48: twelve batches, of
+which three are stored, each with sdpa and with eager attention, documents one by one and packed into one row with a block mask.
 grad_l2, which averages over every gradient, has little luck left and carries the strict comparison.
 AdamW's epsilon is 1e-3: with 1e-8 an element whose gradient is near zero moves by a whole learning rate in the direction of its
 rounding error, and no two float32 programs agree on it.
@@ -55,7 +57,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 HERE = Path(__file__).resolve().parent
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DOCS = [7, 13, 21]
-BATCHES = 3
+BATCHES, STORED = 12, 3
 COMMON = dict(attn_implementation="sdpa", initializer_range=0.02, attention_dropout=0.0, use_cache=True)
 
 MODELS = {
@@ -247,15 +249,16 @@ def compare(case, batches, wanted):
     each, squares = [], []
     for (tokens, weights), want in zip(batches, wanted):
         got = result(case, tokens, weights)
+        size = {n: float((g.double() - want["grad"][n]).norm() / want["grad"][n].norm()) for n, g in got["grad"].items()}
         each.append({"logits": rel(got["logits"][:DOCS[0]], want["logits"][:DOCS[0]]),
-                     "loss": abs(float(got["loss"] - want["loss"])) / float(want["loss"]),
-                     "grad": {n: rel(g, want["grad"][n]) for n, g in got["grad"].items()}})
-        squares += [float((g.double() - want["grad"][n]).norm() / want["grad"][n].norm()) ** 2 for n, g in got["grad"].items()]
+                     "loss": abs(float(got["loss"] - want["loss"])) / float(want["loss"]), "grad": size,
+                     "grad_max": max(rel(g, want["grad"][n]) for n, g in got["grad"].items())})
+        squares += [x * x for x in size.values()]
     return dict(worst(each), grad_l2=math.sqrt(sum(squares) / len(squares)))
 
 
 def worst(errors):
-    out = {key: max(e[key] for e in errors) for key in ("logits", "loss")}
+    out = {key: max(e[key] for e in errors) for key in ("logits", "loss", "grad_max")}
     out["grad"] = {n: max(e["grad"][n] for e in errors) for n in errors[0]["grad"]}
     if "grad_l2" in errors[0]:
         out["grad_l2"] = min(e["grad_l2"] for e in errors)
@@ -294,6 +297,8 @@ def make(name):
     first = DOCS[0]
     out, more = {"inv_freq": None}, []
     for i, ((t, w), want) in enumerate(zip(batches, wanted)):
+        if i == STORED:
+            break
         at = f"batch{i}." if i else ""
         out[at + "logits"] = want["logits"][:first]
         out.update({at + "grad." + n: g for n, g in want["grad"].items()})
@@ -305,7 +310,7 @@ def make(name):
     error = {kind: worst([compare(Case(spec, folder, dtype, *way), batches, wanted)
                           for way in itertools.product(["sdpa", "eager"], [forward, forward_packed])])
              for kind, dtype in {"f32": torch.float32, "bf16": torch.bfloat16}.items()}
-    assert max(error["f32"]["logits"], *error["f32"]["grad"].values()) < 1e-5, error["f32"]
+    assert max(error["f32"]["logits"], error["f32"]["grad_max"]) < 1e-5, error["f32"]
 
     opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "weight_decay": spec["weight_decay"], "max_norm": 1.0,
            "steps": 10}
@@ -342,7 +347,7 @@ def make(name):
           f"norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, margins {gen['base']['margin']:.3f} "
           f"{gen['adapter']['margin']:.3f}, {len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
     for kind, e in error.items():
-        print(f"  {kind}: logits {e['logits']:.1e}, loss {e['loss']:.1e}, gradients {max(e['grad'].values()):.1e}, l2 {e['grad_l2']:.2e}"
+        print(f"  {kind}: logits {e['logits']:.1e}, loss {e['loss']:.1e}, worst gradient {max(e['grad'].values()):.1e} {e['grad_max']:.1e}, l2 {e['grad_l2']:.2e}"
               + (f", final {max(e['final'].values()):.1e}" if "final" in e else ""))
 
 
