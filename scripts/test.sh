@@ -8,9 +8,14 @@ cd "$(dirname "$0")/.."
 
 setup_compiler
 need python3 command -v python3
-need python3-numpy python3 -c 'import numpy'
-need python3-h5py python3 -c 'import h5py'
-install_missing
+# apt's modules are those of /usr/bin/python3, which need not be the python3 of this shell; LORAT_PYTHON tells the tests which to use.
+has_h5py() { "$1" -c 'import h5py, numpy'; }
+if ! has_h5py "${LORAT_PYTHON:-python3}" >/dev/null 2>&1; then
+    need python3-h5py has_h5py /usr/bin/python3
+    need python3-numpy has_h5py /usr/bin/python3
+    install_missing
+    export LORAT_PYTHON=/usr/bin/python3
+fi
 setup_model
 
 reports=${LORAT_TEST_REPORTS:-$tmp}
@@ -32,7 +37,6 @@ suite build release
 say "building build-asan/"
 configure build-asan -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" -DLORAT_SANITIZE=ON -DLORAT_TESTS=ON
 build build-asan all
-# oneDNN's threads and caches live until the process ends.
 suite build-asan asan -LE 'slow|bench'
 
 say "done"
