@@ -69,7 +69,8 @@ static inline double golden_error(const float *got, const float *want, int64_t n
     return worst / scale;
 }
 /* A parameter or gradient matrix without its padding; malloc'ed (A: rank x in, B: out x rank). */
-static inline float *golden_matrix(const struct golden *g, const struct lora_module *m, char which, const float *block, int64_t *count)
+static inline float *golden_matrix(const struct golden *g, const struct lora_module *m, char which, const float *block,
+                                   int64_t *count)
 {
     int32_t r = g->lora.rank, p = g->lora.padded;
     int64_t rows = which == 'A' ? r : m->out, cols = which == 'A' ? m->in : r, ld = which == 'A' ? m->in : p;
@@ -97,7 +98,8 @@ static inline void golden_batch_free(struct golden *g)
 /* g->b = the tokens and weights of `from` (the file's root, or one of its "batches"). */
 static inline void golden_batch(struct golden *g, const struct json *from)
 {
-    const struct json *tokens = json_get(from, "tokens"), *lengths = json_get(g->json, "doc_lengths"), *weights = json_get(from, "weights");
+    const struct json *tokens = json_get(from, "tokens"), *lengths = json_get(g->json, "doc_lengths"),
+                      *weights = json_get(from, "weights");
     struct batch *b = &g->b;
     golden_batch_free(g);
     int32_t real = (int32_t)json_length(tokens), n = (real + BATCH_ROUND - 1) / BATCH_ROUND * BATCH_ROUND;
@@ -181,7 +183,8 @@ static inline void golden_model(struct golden *g, const char *path, enum dtype a
     if (source_open(path, false, &g->source, &e) != 0 || lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 ||
         ops_cpu_open(act, GOLDEN_THREADS, &g->o, &e) != 0)
         golden_die(&e);
-    struct model_shape shape = {.n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};
+    struct model_shape shape = {
+        .n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};
     g->params = calloc((size_t)g->lora.count, sizeof *g->params);
     if (model_layout(&g->m, g->o, &g->source.facts, &g->lora, &shape, &e) != 0 || model_allocate(&g->m, &e) != 0 ||
         model_load(&g->m, &g->source, NULL, NULL, &e) != 0)

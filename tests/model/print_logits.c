@@ -1,5 +1,5 @@
-/* print_logits.c MODEL ADAPTER|- f32|bf16 ID... - logits of every position of one document, F32, row-major, on stdout: for programs that hold
- * lorat against others. */
+/* print_logits.c MODEL ADAPTER|- f32|bf16 ID... - logits of every position of one document, F32, row-major, on stdout: for
+ * programs that hold lorat against others. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,8 +50,17 @@ int main(int argc, char **argv)
         positions[i] = i < real ? i : i - real;
         rows[i] = i;
     }
-    struct batch b = {.n = n, .n_real = real, .n_rows = 1, .tokens = tokens, .targets = targets, .weights = weights, .positions = positions,
-                      .keys = keys, .spans = spans, .n_spans = n > real ? 2 : 1, .max_span = real > n - real ? real : n - real};
+    struct batch b = {.n = n,
+                      .n_real = real,
+                      .n_rows = 1,
+                      .tokens = tokens,
+                      .targets = targets,
+                      .weights = weights,
+                      .positions = positions,
+                      .keys = keys,
+                      .spans = spans,
+                      .n_spans = n > real ? 2 : 1,
+                      .max_span = real > n - real ? real : n - real};
     j.c.compute.precision = strcmp(argv[3], "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
     int rc = load(&j, argv[1], argv[2], n, &e);
     size_t count = rc == 0 ? (size_t)real * (size_t)j.source.facts.v : 0;

@@ -1,6 +1,7 @@
-/* test_golden.c MODEL - M3, M7: logits, loss, every LoRA gradient and ten AdamW steps against PyTorch and PEFT in float64. f32: max|d| / max|ref|
- * at most 1e-5. bf16: at most 1.5 times the error that PyTorch in bfloat16 has (make_golden.py says which; gradients in the Euclidean norm, and the
- * largest of all in the maximum norm), and no more than PyTorch's over all gradients together. All recompute policies give the same gradient bits. Prints the measured errors, PyTorch's own in brackets. */
+/* test_golden.c MODEL - M3, M7: logits, loss, every LoRA gradient and ten AdamW steps against PyTorch and PEFT in float64. f32:
+ * max|d| / max|ref| at most 1e-5. bf16: at most 1.5 times the error that PyTorch in bfloat16 has (make_golden.py says which;
+ * gradients in the Euclidean norm, and the largest of all in the maximum norm), and no more than PyTorch's over all gradients
+ * together. All recompute policies give the same gradient bits. Prints the measured errors, PyTorch's own in brackets. */
 #include "tests/model/golden.h"
 
 enum { BATCHES = 3 };
@@ -118,7 +119,8 @@ static void check_steps(struct golden *g)
     struct err e = {0};
     struct optim_result r;
     const struct json *steps = json_get(g->json, "steps");
-    double slack = g->o->act == DT_F32 ? 1e-5 : 0.02; /* bf16: the path through ten steps, a sanity bound; gradients carry the strict one */
+    double slack =
+        g->o->act == DT_F32 ? 1e-5 : 0.02; /* bf16: the path through ten steps, a sanity bound; gradients carry the strict one */
     for (size_t s = 0; s < json_length(steps); s++) {
         float *grads = gradient(g, &r, g->c.train.learning_rate, (int64_t)s);
         double loss = golden_number(json_at(steps, s), "loss"), norm = golden_number(json_at(steps, s), "grad_norm");
@@ -210,9 +212,10 @@ static void report(const struct golden *g)
         expect(g, "gradients, root mean square", l2, theirs(g, "grad_l2", NULL));
         expect(g, "largest error of a gradient", seen.grad_max, bound(g, "grad_max", NULL));
     }
-    printf("%s %s: logits %.1e (%.1e), loss %.1e (%.1e), worst gradient %.1e (%.1e), in the maximum norm %.1e (%.1e), gradients together %.2e (%.2e)",
-           g->dir, precision, seen.logits, theirs(g, "logits", NULL), seen.loss, theirs(g, "loss", NULL), seen.grad, most(g, "grad"),
-           seen.grad_max, theirs(g, "grad_max", NULL), l2, theirs(g, "grad_l2", NULL));
+    printf("%s %s: logits %.1e (%.1e), loss %.1e (%.1e), worst gradient %.1e (%.1e), in the maximum norm %.1e (%.1e), gradients "
+           "together %.2e (%.2e)",
+           g->dir, precision, seen.logits, theirs(g, "logits", NULL), seen.loss, theirs(g, "loss", NULL), seen.grad,
+           most(g, "grad"), seen.grad_max, theirs(g, "grad_max", NULL), l2, theirs(g, "grad_l2", NULL));
     if (g->o->act == DT_F32)
         printf(", after ten steps %.1e (%.1e)", seen.final, most(g, "final"));
     printf("\n");

@@ -1,6 +1,7 @@
-/* test_smollm2.c - M3: SmolLM2-135M-Instruct from its GGUF file, with the adapter of a formula: logits, loss and every matrix's first gradient against
- * transformers and PEFT in float64 (tests/golden/make_smollm2.py). f32: at most twice the error that PyTorch has in float32; bf16: at most 1.5
- * times the error that PyTorch has in bfloat16. Prints the measured errors, PyTorch's own in brackets. */
+/* test_smollm2.c - M3: SmolLM2-135M-Instruct from its GGUF file, with the adapter of a formula: logits, loss and every matrix's
+ * first gradient against transformers and PEFT in float64 (tests/golden/make_smollm2.py). f32: at most twice the error that
+ * PyTorch has in float32; bf16: at most 1.5 times the error that PyTorch has in bfloat16. Prints the measured errors, PyTorch's
+ * own in brackets. */
 #include "tests/model/golden.h"
 
 #define GGUF "models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -32,7 +33,8 @@ static void formula(struct golden *g)
     CHECK_OK(model_set_params(&g->m, g->params, &e), &e);
 }
 
-/* The stored ids have the stored values, and no other logit of the position is larger than the least of them by more than the error. */
+/* The stored ids have the stored values, and no other logit of the position is larger than the least of them by more than the
+ * error. */
 static void check_logits(struct golden *g)
 {
     struct err e = {0};
@@ -95,7 +97,8 @@ static float *gradients(struct golden *g)
 static void check_gradients(struct golden *g)
 {
     int64_t n_norms, n_samples;
-    float *norms = golden_tensor(g, "grad_norm", &n_norms), *samples = golden_tensor(g, "grad_sample", &n_samples), *grads = gradients(g);
+    float *norms = golden_tensor(g, "grad_norm", &n_norms), *samples = golden_tensor(g, "grad_sample", &n_samples),
+          *grads = gradients(g);
     double norm_squares = 0, sample_squares = 0;
     CHECK_INT(n_norms, 2 * g->lora.n_modules);
     CHECK_INT(n_samples, n_norms * SAMPLES);
