@@ -5,7 +5,8 @@
 
 On SmolLM2, read from its GGUF file by the package gguf:
   tokens    `lorat data build` gives the ids of AutoTokenizer.apply_chat_template
-  adapter   lorat train -> export --format peft -> PeftModel: the same logits; PEFT's save_pretrained -> lora.start_from: the same bits
+  adapter   lorat train -> export --format peft -> PeftModel: the same logits;
+            PEFT's save_pretrained -> lora.start_from: the same bits
   merged    export --format hf -> AutoModelForCausalLM: the same logits
   answers   lorat generate = transformers' greedy generate
 On tiny-llama, a Hugging Face folder: export --format hf of an adapter that PEFT made, against transformers and PEFT.
@@ -83,7 +84,8 @@ def train(name, model, steps, rate, start="null"):
 
 def same_tensors(what, a, b):
     a, b = load_file(a / "adapter_model.safetensors"), load_file(b / "adapter_model.safetensors")
-    check(what, a.keys() == b.keys() and all(torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a), f"{len(a)} tensors")
+    same = a.keys() == b.keys() and all(torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
+    check(what, same, f"{len(a)} tensors")
 
 
 def check_tokens(gguf, tokenizer):
@@ -100,13 +102,16 @@ def check_tokens(gguf, tokenizer):
 def check_answers(gguf, adapter, merged, folder, tokenizer):
     args = [a for p in PROMPTS for a in ("--prompt", p)]
     common = ["--precision", "f32", "--max-new", MAX_NEW, "--threads", THREADS, "--json"]
-    ours = [json.loads(s)["answer"] for s in lorat("generate", "--model", gguf, "--adapter", adapter, *common, *args).splitlines()]
-    again = [json.loads(s)["answer"] for s in lorat("generate", "--model", folder, *common, *args).splitlines()]
+
+    def answers(*what):
+        return [json.loads(s)["answer"] for s in lorat("generate", *what, *common, *args).splitlines()]
+
+    ours, again = answers("--model", gguf, "--adapter", adapter), answers("--model", folder)
     check("generate: base and adapter = merged folder", ours == again)
     for prompt, answer in zip(PROMPTS, ours):
         ids = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
-        out = merged.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=MAX_NEW,
-                              do_sample=False, pad_token_id=0)[0, len(ids):]
+        out = merged.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                              max_new_tokens=MAX_NEW, do_sample=False, pad_token_id=0)[0, len(ids):]
         want = tokenizer.decode(out, skip_special_tokens=True)
         check("generate = transformers", answer == want, repr(answer) if answer == want else f"{answer!r}, expected {want!r}")
 
