@@ -6,7 +6,7 @@
 
 #include "tests/e2e/e2e.h"
 
-enum { STEPS = 6, BY_CALL = 170, BY_TIME = 36, RESUME_EACH = 6 };
+enum { STEPS = 6, BY_CALL = 190, BY_TIME = 36, RESUME_EACH = 6 };
 
 static int n_killed, n_resumed, n_in_save;
 

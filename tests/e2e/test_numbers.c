@@ -157,7 +157,7 @@ static bool take_look(pid_t child, const char *log, struct look *l)
 
 static void test_flat(void)
 {
-    enum { WARM = 60, STEPS = 200 };
+    enum { WARM = 120, STEPS = 500 };
     struct look l, early = {0}, late = {0};
     int status, looks = 0;
     e2e_job("flat.yaml", "flat", "tiny-llama3");
@@ -165,7 +165,7 @@ static void test_flat(void)
     pid_t child = e2e_start(&(struct e2e_how){0}, "train flat.yaml --quiet --set train.max_steps=%d --set train.batch=4 --set train.micro_batch=2 "
                                                   "--set checkpoint.every=10 --set eval.every=20", STEPS);
     while (waitpid(child, &status, WNOHANG) == 0) {
-        e2e_sleep(0.01);
+        e2e_sleep(0.003);
         if (!take_look(child, "runs/flat/metrics.jsonl", &l) || l.step < 10 || l.step >= STEPS)
             continue;
         struct look *part = l.step < WARM ? &early : &late;
@@ -177,7 +177,9 @@ static void test_flat(void)
     printf("steps 10 to %d: %ld kB, %d descriptors at most; later: %ld kB, %d (%d looks)\n", WARM, early.rss_kb, early.descriptors, late.rss_kb,
            late.descriptors, looks);
     CHECK(early.rss_kb > 0 && late.rss_kb > 0);
+#ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed for a while */
     CHECK(late.rss_kb - early.rss_kb < 1024);
+#endif
     CHECK(late.descriptors <= early.descriptors + 4); /* a save that was looked at in its middle has up to four open */
 }
 

@@ -28,6 +28,7 @@ static void test_paths(void)
     REFUSED(ERR_CONFIG, "train.batch", "train job.yaml --set train.batch=0");
     REFUSED(ERR_CONFIG, "data.sequence_length", "train job.yaml --set data.sequence_length=100000");
     REFUSED(ERR_MODEL, "models/none", "train job.yaml --set model.path=models/none");
+    REFUSED(ERR_MODEL, "hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B", "train job.yaml --set model.path=models/Qwen3-8B");
     REFUSED(ERR_MODEL, "none.gguf", "train job.yaml --set model.path=models/none.gguf");
     REFUSED(ERR_MODEL, "empty", "train job.yaml --set model.path=empty");
     REFUSED(ERR_IO, "lorat data build --model ", "train job.yaml --set data.train=none.h5");

@@ -7,9 +7,10 @@
 #include "tests/e2e/e2e.h"
 #include "trainer/base/err.h"
 
-enum { TIMES = 30 };
+enum { TIMES = 24, SPREAD = 15 };
 
-static const char usual[] = "train job.yaml --set eval.every=2";
+static const char usual[] = "train job.yaml --set eval.every=2", slow[] = "train job.yaml --set name=slow --set data.packing=false "
+                                                                     "--set train.batch=6000 --set train.micro_batch=1 --set train.max_steps=3";
 
 static void stop_at(double seconds, int sig, int *stopped)
 {
@@ -45,10 +46,14 @@ static void test_stop(void)
     double start = e2e_now();
     E2E_RUN(0, "%s --set name=ref", usual);
     double whole = e2e_now() - start;
-    for (int i = 0; i < TIMES; i++)
-        stop_at(whole * (i + 0.5) / TIMES, signals[i % 3], &stopped);
-    printf("%d of %d signals stopped the run, the others came too early or too late\n", stopped, TIMES);
-    CHECK(stopped >= TIMES / 3);
+    int tried = 0;
+    for (; tried < 3 * TIMES && stopped < TIMES; tried++) {
+        int before = stopped;
+        stop_at(whole * (tried % SPREAD + 0.5) / SPREAD, signals[tried % 3], &stopped);
+        whole *= stopped == before && tried % SPREAD > SPREAD / 2 ? 0.9 : 1.01; /* the machine's speed changes */
+    }
+    printf("%d of %d signals stopped the run, the others came too early or too late\n", stopped, tried);
+    CHECK_INT(stopped, TIMES);
 }
 
 /* Until the run's lock names the process. */
@@ -68,20 +73,20 @@ static void wait_for_lock(const char *path, const char *pid)
 static void test_second_signal(void)
 {
     bool rejected;
-    e2e_dataset("d.h5", 1500, 96, 1);
-    E2E_RUN(75, "train job.yaml --set name=slow --set data.packing=false --set train.batch=2000 --set train.micro_batch=1 --set train.max_steps=3 --stop-after 1");
-    pid_t child = e2e_start(&(struct e2e_how){0}, "train job.yaml --set name=slow --set data.packing=false --set train.batch=2000 "
-                                                  "--set train.micro_batch=1 --set train.max_steps=3 --resume");
+    e2e_dataset("d.h5", 5000, 96, 1);
+    E2E_RUN(75, "%s --stop-after 1", slow);
+    pid_t child = e2e_start(&(struct e2e_how){0}, "%s --resume", slow);
     char pid[32];
     snprintf(pid, sizeof pid, "%lld ", (long long)child);
     wait_for_lock("runs/slow/lock", pid);
     /* K11, while it is at work. */
-    E2E_RUN(ERR_STATE, "train job.yaml --set name=slow --set data.packing=false --set train.batch=2000 --set train.micro_batch=1 --set train.max_steps=3 --resume");
+    E2E_RUN(ERR_STATE, "%s --resume", slow);
     pid[strlen(pid) - 1] = '\0';
     CHECK_HAS(e2e_out, pid);
     E2E_RUN(ERR_STATE, "train job.yaml --set name=slow --fresh");
     CHECK_HAS(e2e_out, pid);
     CHECK(e2e_exists("runs/slow/checkpoints/step-00000001"));
+    e2e_sleep(0.3);
     kill(child, SIGINT);
     e2e_sleep(0.4);
     double start = e2e_now();
@@ -89,7 +94,8 @@ static void test_second_signal(void)
     int code = e2e_wait(child);
     CHECK_INT(code, ERR_STOPPED);
     CHECK(e2e_now() - start < 2);
-    CHECK_INT(e2e_found("slow", &rejected), e2e_exists("runs/slow/checkpoints/step-00000002") ? 2 : 1);
+    CHECK(strstr(e2e_out, "stopped at step") == NULL);
+    CHECK_INT(e2e_found("slow", &rejected), 1);
     CHECK(!rejected);
 }
 
