@@ -9,8 +9,8 @@
 
 enum { TIMES = 24, SPREAD = 15 };
 
-static const char usual[] = "train job.yaml --set eval.every=2", slow[] = "train job.yaml --set name=slow --set data.packing=false "
-                                                                     "--set train.batch=6000 --set train.micro_batch=1 --set train.max_steps=3";
+static const char usual[] = "train job.yaml --set eval.every=2", slow[] = "train slow.yaml --set data.packing=false --set train.batch=6000 "
+                                                                     "--set train.micro_batch=1 --set train.max_steps=3";
 
 static void stop_at(double seconds, int sig, int *stopped)
 {
@@ -83,10 +83,10 @@ static void test_second_signal(void)
     E2E_RUN(ERR_STATE, "%s --resume", slow);
     pid[strlen(pid) - 1] = '\0';
     CHECK_HAS(e2e_out, pid);
-    E2E_RUN(ERR_STATE, "train job.yaml --set name=slow --fresh");
+    E2E_RUN(ERR_STATE, "train slow.yaml --fresh");
     CHECK_HAS(e2e_out, pid);
     CHECK(e2e_exists("runs/slow/checkpoints/step-00000001"));
-    e2e_sleep(0.3);
+    e2e_sleep(0.1);
     kill(child, SIGINT);
     e2e_sleep(0.4);
     double start = e2e_now();
@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     e2e_begin(argc, argv);
     e2e_usual("tiny-llama3");
     test_stop();
+    e2e_job("slow.yaml", "slow", "tiny-llama");
     test_second_signal();
     return e2e_end();
 }
