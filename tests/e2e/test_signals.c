@@ -75,7 +75,7 @@ static void test_second_signal(void)
     bool rejected;
     e2e_dataset("d.h5", 5000, 96, 1);
     E2E_RUN(75, "%s --stop-after 1", slow);
-    pid_t child = e2e_start(&(struct e2e_how){0}, "%s --resume", slow);
+    pid_t child = e2e_start(&(struct e2e_how){.output = "slow.txt"}, "%s --resume", slow);
     char pid[32];
     snprintf(pid, sizeof pid, "%lld ", (long long)child);
     wait_for_lock("runs/slow/lock", pid);
@@ -94,7 +94,10 @@ static void test_second_signal(void)
     int code = e2e_wait(child);
     CHECK_INT(code, ERR_STOPPED);
     CHECK(e2e_now() - start < 2);
-    CHECK(strstr(e2e_out, "stopped at step") == NULL);
+    char *said = e2e_read("slow.txt", NULL);
+    CHECK_HAS(said, "resuming runs/slow at step 1 of 3");
+    CHECK(said != NULL && strstr(said, "stopped at step") == NULL && strstr(said, "step 2/3") == NULL);
+    free(said);
     CHECK_INT(e2e_found("slow", &rejected), 1);
     CHECK(!rejected);
 }
