@@ -347,7 +347,9 @@ def make(name):
           f"norms {steps[0]['grad_norm']:.3f}..{steps[-1]['grad_norm']:.3f}, margins {gen['base']['margin']:.3f} "
           f"{gen['adapter']['margin']:.3f}, {len(gen['base']['ids'])} {len(gen['adapter']['ids'])} tokens, {size} bytes")
     for kind, e in error.items():
-        print(f"  {kind}: logits {e['logits']:.1e}, loss {e['loss']:.1e}, worst gradient {max(e['grad'].values()):.1e} {e['grad_max']:.1e}, l2 {e['grad_l2']:.2e}"
+        print(f"  {kind}: logits {e['logits']:.1e}, loss {e['loss']:.1e}, "
+              f"worst gradient {max(e['grad'].values()):.1e} {e['grad_max']:.1e}, "
+              f"l2 {e['grad_l2']:.2e}"
               + (f", final {max(e['final'].values()):.1e}" if "final" in e else ""))
 
 
