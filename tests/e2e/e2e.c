@@ -36,14 +36,16 @@ static void absolute(char out[600], const char *path)
     free(full);
 }
 
-/* Memory where there is room: what a run writes is synced hundreds of times in these tests, and what a real disk may do is tests/runs' part. */
+/* Memory where there is room: what a run writes is synced hundreds of times in these tests, and what a real disk may do is
+ * tests/runs' part. */
 static const char *temporary_folder(void)
 {
     struct statvfs v;
     const char *given = getenv("TMPDIR");
     if (given != NULL && strlen(given) < 32)
         return given;
-    bool roomy = statvfs("/dev/shm", &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize > (uint64_t)1 << 30 && access("/dev/shm", W_OK) == 0;
+    bool roomy =
+        statvfs("/dev/shm", &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize > (uint64_t)1 << 30 && access("/dev/shm", W_OK) == 0;
     return roomy ? "/dev/shm" : "/tmp";
 }
 

@@ -1,4 +1,5 @@
-/* e2e.h - shared by the end-to-end tests: the real program, run as a user runs it, on the tiny models of tests/golden in a temporary folder.
+/* e2e.h - shared by the end-to-end tests: the real program, run as a user runs it, on the tiny models of tests/golden in a
+ * temporary folder.
  *
  * A test's main() begins with e2e_begin(argc, argv) and ends with `return e2e_end()`. argv[1] is lorat, argv[2] is lorat_fault
  * (tests/fault/lorat_fault.c). In between the working folder is the temporary one, so runs/ and .cache/ are the test's own. */
@@ -21,10 +22,10 @@ int e2e_end(void);
 
 /* How a process is started; zero is plain. */
 struct e2e_how {
-    const char *fault;   /* LORAT_FAULT for lorat_fault; NULL = lorat itself */
-    int64_t file_limit;  /* RLIMIT_FSIZE in bytes; 0 = none */
-    bool closed;         /* standard descriptors closed */
-    const char *output;  /* both streams go to this file; NULL = to a file that e2e_out is read from */
+    const char *fault;  /* LORAT_FAULT for lorat_fault; NULL = lorat itself */
+    int64_t file_limit; /* RLIMIT_FSIZE in bytes; 0 = none */
+    bool closed;        /* standard descriptors closed */
+    const char *output; /* both streams go to this file; NULL = to a file that e2e_out is read from */
 };
 /* Arguments are split at spaces; '...' keeps spaces. Returns the exit code; 128 + n for signal n. */
 int e2e_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -32,18 +33,19 @@ int e2e_run_how(const struct e2e_how *how, const char *format, ...) __attribute_
 pid_t e2e_start(const struct e2e_how *how, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int e2e_wait(pid_t child);
 /* e2e_run whose exit code must be `code`; prints the output when it is another. */
-#define E2E_RUN(code, ...)                                                                                                  \
-    do {                                                                                                                    \
-        int got_ = e2e_run(__VA_ARGS__);                                                                                    \
-        if (got_ != (code)) {                                                                                               \
-            fprintf(stderr, "%s:%d: exit code %d, expected %d; output:\n%s\n", __FILE__, __LINE__, got_, (code), e2e_out);  \
-            check_failures++;                                                                                               \
-        }                                                                                                                   \
+#define E2E_RUN(code, ...)                                                                                                       \
+    do {                                                                                                                         \
+        int got_ = e2e_run(__VA_ARGS__);                                                                                         \
+        if (got_ != (code)) {                                                                                                    \
+            fprintf(stderr, "%s:%d: exit code %d, expected %d; output:\n%s\n", __FILE__, __LINE__, got_, (code), e2e_out);       \
+            check_failures++;                                                                                                    \
+        }                                                                                                                        \
     } while (0)
 
 /* A job file. Model `model` of tests/golden, dataset d.h5, six steps of four rows of 32 tokens, a save after each. */
 void e2e_job(const char *path, const char *name, const char *model);
-/* A dataset of `documents` of 6 to 30 tokens below `vocab`, about two thirds of them trained, a tenth of the documents for validation. */
+/* A dataset of `documents` of 6 to 30 tokens below `vocab`, about two thirds of them trained, a tenth of the documents for
+ * validation. */
 void e2e_dataset(const char *path, int documents, int vocab, int seed);
 /* The usual beginning: d.h5 and job.yaml (run "t") for a model. */
 void e2e_usual(const char *model);

@@ -1,6 +1,6 @@
-/* K4, K7 at the program: a newest checkpoint with a flipped bit, a cut file or a zeroed tail is named, the one before is used, and the run ends
- * in the same bytes; when none verifies the run is not silently begun anew. The best checkpoint is kept beside the newest; a run that is done
- * and resumed stays what it was. */
+/* K4, K7 at the program: a newest checkpoint with a flipped bit, a cut file or a zeroed tail is named, the one before is used,
+ * and the run ends in the same bytes; when none verifies the run is not silently begun anew. The best checkpoint is kept beside
+ * the newest; a run that is done and resumed stays what it was. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,7 +32,8 @@ static void cut(const char *path)
 
 static void test_damaged(void)
 {
-    static const char *const files[] = {"adapter_model.safetensors", "optimizer.safetensors", "state.json", "manifest.json", "job.yaml"};
+    static const char *const files[] = {"adapter_model.safetensors", "optimizer.safetensors", "state.json", "manifest.json",
+                                        "job.yaml"};
     static void (*const ways[])(const char *) = {flip, zero_tail, cut};
     bool rejected;
     E2E_RUN(0, "train job.yaml --quiet --set name=ref");
@@ -73,8 +74,9 @@ static void test_all_damaged(void)
 static void test_kept(void)
 {
     char *state, *at;
-    E2E_RUN(0, "train job.yaml --quiet --set name=best --set checkpoint.keep=1 --set checkpoint.keep_best=true --set eval.every=1 "
-               "--set train.learning_rate=0.2 --set train.max_steps=12");
+    E2E_RUN(0,
+            "train job.yaml --quiet --set name=best --set checkpoint.keep=1 --set checkpoint.keep_best=true --set eval.every=1 "
+            "--set train.learning_rate=0.2 --set train.max_steps=12");
     state = e2e_read("runs/best/checkpoints/step-00000012/state.json", NULL);
     at = state != NULL ? strstr(state, "\"best_step\": ") : NULL;
     long best = at != NULL ? atol(at + strlen("\"best_step\": ")) : -1;

@@ -1,6 +1,6 @@
-/* K2 for the whole program: one file call of a run fails (ENOSPC, EIO), or the disk is full from there on. The run goes on with a warning,
- * or leaves with one sentence and an exit code that says what could not be read or written; every checkpoint that was said to be saved is
- * there, no temporary is left, and the run resumed ends in the bytes of the undisturbed one. */
+/* K2 for the whole program: one file call of a run fails (ENOSPC, EIO), or the disk is full from there on. The run goes on with a
+ * warning, or leaves with one sentence and an exit code that says what could not be read or written; every checkpoint that was
+ * said to be saved is there, no temporary is left, and the run resumed ends in the bytes of the undisturbed one. */
 #include "tests/e2e/e2e.h"
 #include "trainer/base/err.h"
 
@@ -51,7 +51,8 @@ static void one(const char *spec)
         complain(spec, "temporaries were left");
     if (e2e_run("train job.yaml --resume --set name=k") != 0)
         complain(spec, "the resumed run failed");
-    else if (!e2e_same_state("ref", "k", STEPS) || !e2e_same("runs/ref/adapter/adapter_model.safetensors", "runs/k/adapter/adapter_model.safetensors"))
+    else if (!e2e_same_state("ref", "k", STEPS) ||
+             !e2e_same("runs/ref/adapter/adapter_model.safetensors", "runs/k/adapter/adapter_model.safetensors"))
         complain(spec, "the resumed run ends in other bytes");
     if (e2e_count_temporaries("runs") + e2e_count_temporaries(".cache") > 0)
         complain(spec, "temporaries were left by the resumed run");
@@ -75,8 +76,8 @@ int main(int argc, char **argv)
         snprintf(spec, sizeof spec, "full:%lld", (long long)(1 + i * (calls - 1) / FULL));
         one(spec);
     }
-    printf("%lld calls; of %d faults %d ended the run, %d were warned of, %d made no difference\n", (long long)calls, ONCE + FULL, n_left, n_warned,
-           n_silent);
+    printf("%lld calls; of %d faults %d ended the run, %d were warned of, %d made no difference\n", (long long)calls, ONCE + FULL,
+           n_left, n_warned, n_silent);
     CHECK(n_warned >= 20);
     CHECK(n_left >= 10);
     return e2e_end();

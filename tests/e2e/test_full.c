@@ -1,5 +1,5 @@
-/* K5, P14: a file size limit that no checkpoint fits in: said, training goes on, the checkpoints before stand. Closed standard descriptors, a
- * full terminal log, a metrics.jsonl that cannot be written: training is not affected, the same final bytes. */
+/* K5, P14: a file size limit that no checkpoint fits in: said, training goes on, the checkpoints before stand. Closed standard
+ * descriptors, a full terminal log, a metrics.jsonl that cannot be written: training is not affected, the same final bytes. */
 #include <sys/stat.h>
 #include <unistd.h>
 

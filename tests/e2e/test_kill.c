@@ -1,6 +1,6 @@
-/* K1: kill -9 of a run that saves every step, at file calls all over it (most of them inside saves) and at moments in time. Whatever the
- * instant: nothing on the disk is damaged, the newest checkpoint that verifies is not older than the last "saved" line, and the run
- * resumed ends in the bytes of the run that nobody killed. */
+/* K1: kill -9 of a run that saves every step, at file calls all over it (most of them inside saves) and at moments in time.
+ * Whatever the instant: nothing on the disk is damaged, the newest checkpoint that verifies is not older than the last "saved"
+ * line, and the run resumed ends in the bytes of the run that nobody killed. */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -15,7 +15,8 @@ static void resume(const char *when, long long at)
     if (e2e_run("train job.yaml --resume --quiet --set name=k") != 0) {
         fprintf(stderr, "killed %s %lld: the resumed run failed:\n%s\n", when, at, e2e_out);
         check_failures++;
-    } else if (!e2e_same_state("ref", "k", STEPS) || !e2e_same("runs/ref/adapter/adapter_model.safetensors", "runs/k/adapter/adapter_model.safetensors")) {
+    } else if (!e2e_same_state("ref", "k", STEPS) ||
+               !e2e_same("runs/ref/adapter/adapter_model.safetensors", "runs/k/adapter/adapter_model.safetensors")) {
         fprintf(stderr, "killed %s %lld: the resumed run ends in other bytes\n", when, at);
         check_failures++;
     }
@@ -103,8 +104,8 @@ int main(int argc, char **argv)
     kill_at_calls(calls);
     kill_at_times(seconds);
     kill_again(calls);
-    printf("%lld calls; killed %d times, %d of them with checkpoints begun, resumed to the end %d times\n", (long long)calls, n_killed, n_in_save,
-           n_resumed);
+    printf("%lld calls; killed %d times, %d of them with checkpoints begun, resumed to the end %d times\n", (long long)calls,
+           n_killed, n_in_save, n_resumed);
     CHECK(n_killed >= 200);
     CHECK(n_in_save >= 120);
     CHECK(n_resumed >= 25);

@@ -1,6 +1,6 @@
-/* A real model, where models/ has it: the plan holds (resident memory of a run against the plan's sum), resume at the program gives the same
- * bytes, answers are the same every time, one by one and side by side, in training and by `lorat generate`, and stop at an end token. P1: a
- * signal while the model loads or answers prompts ends the run with exit code 75. */
+/* A real model, where models/ has it: the plan holds (resident memory of a run against the plan's sum), resume at the program
+ * gives the same bytes, answers are the same every time, one by one and side by side, in training and by `lorat generate`, and
+ * stop at an end token. P1: a signal while the model loads or answers prompts ends the run with exit code 75. */
 #include <signal.h>
 #include <unistd.h>
 
@@ -40,10 +40,13 @@ static struct answer answer_at(const char *lines, int i)
 static void write_job(void)
 {
     char text[2048];
-    snprintf(text, sizeof text,
-             "name: q\nmodel:\n  path: %s\ndata:\n  train: q.h5\n  sequence_length: 128\ntrain:\n  max_steps: 2\n  batch: 2\n  micro_batch: 1\n"
-             "  warmup_steps: 1\ncompute:\n  device: cpu\n  precision: f32\n  threads: 1\neval:\n  every: 100\n  max_tokens: 200\n"
-             "  prompts: [\"%s\", \"%s\"]\n  answer_tokens: %d\n", model, questions[0], questions[1], ANSWER);
+    snprintf(
+        text, sizeof text,
+        "name: q\nmodel:\n  path: %s\ndata:\n  train: q.h5\n  sequence_length: 128\ntrain:\n  max_steps: 2\n  batch: 2\n  "
+        "micro_batch: 1\n"
+        "  warmup_steps: 1\ncompute:\n  device: cpu\n  precision: f32\n  threads: 1\neval:\n  every: 100\n  max_tokens: 200\n"
+        "  prompts: [\"%s\", \"%s\"]\n  answer_tokens: %d\n",
+        model, questions[0], questions[1], ANSWER);
     e2e_write("q.yaml", text);
 }
 
@@ -76,7 +79,8 @@ static void test_generate(const struct answer asked[2])
     for (int i = 0; i < QUESTIONS; i++)
         side[i] = answer_at(strchr(e2e_out, '{'), i);
     for (int i = 0; i < QUESTIONS; i++) {
-        E2E_RUN(0, "generate --model %s --prompt '%s' --precision f32 --threads 1 --max-new %d --json", model, questions[i], ANSWER);
+        E2E_RUN(0, "generate --model %s --prompt '%s' --precision f32 --threads 1 --max-new %d --json", model, questions[i],
+                ANSWER);
         struct answer alone = answer_at(strchr(e2e_out, '{'), 0);
         CHECK_STR(alone.text, side[i].text);
         CHECK_INT(alone.ended, side[i].ended);
@@ -111,7 +115,9 @@ static void test_signals(void)
     stop_at("loading", "plan  ", "");
     CHECK_HAS(e2e_out, "nothing had changed");
     CHECK_INT(e2e_found("loading", &rejected), -1);
-    stop_at("answering", "evaluation loss", "--set eval.answer_tokens=2000 --set eval.prompts='[\"Tell me a long story about the sea.\", \"Count to a thousand.\"]'");
+    stop_at(
+        "answering", "evaluation loss",
+        "--set eval.answer_tokens=2000 --set eval.prompts='[\"Tell me a long story about the sea.\", \"Count to a thousand.\"]'");
     CHECK_HAS(e2e_out, "stopped at step 0 of 2 and saved");
     E2E_RUN(0, "train q.yaml --set name=answering --set eval.prompts=[] --resume");
     CHECK(e2e_same_state("q", "answering", 2));

@@ -1,6 +1,6 @@
-/* M4: a step that is not finite is skipped and changes no byte of the state; too many in a row end the run with exit code 11 and a checkpoint
- * from before. M6: a run overfits one batch. P11: resident memory and open descriptors stay flat over many steps with saves and
- * evaluations. */
+/* M4: a step that is not finite is skipped and changes no byte of the state; too many in a row end the run with exit code 11 and
+ * a checkpoint from before. M6: a run overfits one batch. P11: resident memory and open descriptors stay flat over many steps
+ * with saves and evaluations. */
 #include <dirent.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -33,8 +33,12 @@ static void poison(char *bytes, size_t n)
 
 static void make_poisoned_base(void)
 {
-    static const char *const names[] = {"config.json", "model.safetensors.index.json", "model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
-                                        "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors"};
+    static const char *const names[] = {"config.json",
+                                        "model.safetensors.index.json",
+                                        "model-00001-of-00004.safetensors",
+                                        "model-00002-of-00004.safetensors",
+                                        "model-00003-of-00004.safetensors",
+                                        "model-00004-of-00004.safetensors"};
     CHECK(mkdir("poisoned", 0777) == 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char from[700], to[128];
@@ -81,7 +85,8 @@ static bool same_file(const char *run, int a, int b, const char *name)
 
 static void test_not_finite(void)
 {
-    static const char set[] = "--set model.path=poisoned --set data.packing=false --set data.shuffle=false --set train.batch=2 --set train.micro_batch=1 "
+    static const char set[] = "--set model.path=poisoned --set data.packing=false --set data.shuffle=false --set train.batch=2 "
+                              "--set train.micro_batch=1 "
                               "--set train.max_steps=8 --set checkpoint.keep=20";
     make_poisoned_base();
     make_poisoned_data("one.h5", 8, 3, 4);
@@ -94,8 +99,10 @@ static void test_not_finite(void)
     CHECK(!same_file("skips", 3, 6, "adapter_model.safetensors") && !same_file("skips", 2, 3, "optimizer.safetensors"));
     /* Resumed among them: the same. */
     E2E_RUN(75, "train job.yaml --set name=again --set data.train=one.h5 %s --stop-after 4", set);
-    CHECK(e2e_same("runs/skips/checkpoints/step-00000003/adapter_model.safetensors", "runs/again/checkpoints/step-00000004/adapter_model.safetensors"));
-    CHECK(e2e_same("runs/skips/checkpoints/step-00000003/optimizer.safetensors", "runs/again/checkpoints/step-00000004/optimizer.safetensors"));
+    CHECK(e2e_same("runs/skips/checkpoints/step-00000003/adapter_model.safetensors",
+                   "runs/again/checkpoints/step-00000004/adapter_model.safetensors"));
+    CHECK(e2e_same("runs/skips/checkpoints/step-00000003/optimizer.safetensors",
+                   "runs/again/checkpoints/step-00000004/optimizer.safetensors"));
     E2E_RUN(0, "train job.yaml --set name=again --set data.train=one.h5 %s --resume", set);
     CHECK(e2e_same_state("skips", "again", 8));
 
@@ -105,7 +112,8 @@ static void test_not_finite(void)
     bool rejected;
     int64_t last = e2e_found("gives-up", &rejected);
     CHECK(last >= 3 && last < 6 && !rejected);
-    CHECK(same_file("gives-up", 3, (int)last, "adapter_model.safetensors") && same_file("gives-up", 3, (int)last, "optimizer.safetensors"));
+    CHECK(same_file("gives-up", 3, (int)last, "adapter_model.safetensors") &&
+          same_file("gives-up", 3, (int)last, "optimizer.safetensors"));
     CHECK(!e2e_exists("runs/gives-up/adapter"));
     char named[64];
     snprintf(named, sizeof named, "The last checkpoint is runs/gives-up/checkpoints/step-%08lld", (long long)last);
@@ -117,8 +125,10 @@ static void test_overfit(void)
     e2e_dataset("few.h5", 4, 300, 3);
     for (int i = 0; i < 2; i++) {
         const char *name = i ? "fit-bf16" : "fit-f32", *precision = i ? "bf16" : "f32";
-        E2E_RUN(0, "train job.yaml --quiet --set name=%s --set compute.precision=%s --set data.train=few.h5 --set lora.rank=16 --set lora.dropout=0 "
-                   "--set train.max_steps=150 --set train.learning_rate=1e-2 --set checkpoint.every=1000",
+        E2E_RUN(0,
+                "train job.yaml --quiet --set name=%s --set compute.precision=%s --set data.train=few.h5 --set lora.rank=16 "
+                "--set lora.dropout=0 "
+                "--set train.max_steps=150 --set train.learning_rate=1e-2 --set checkpoint.every=1000",
                 name, precision);
         double loss = e2e_summary(name, "loss");
         printf("%s: loss of one batch after 150 steps: %.4g\n", name, loss);
@@ -162,8 +172,10 @@ static void test_flat(void)
     int status, looks = 0;
     e2e_job("flat.yaml", "flat", "tiny-llama3");
     e2e_dataset("d.h5", 600, 96, 4);
-    pid_t child = e2e_start(&(struct e2e_how){0}, "train flat.yaml --quiet --set train.max_steps=%d --set train.batch=4 --set train.micro_batch=2 "
-                                                  "--set checkpoint.every=10 --set eval.every=20", STEPS);
+    pid_t child = e2e_start(&(struct e2e_how){0},
+                            "train flat.yaml --quiet --set train.max_steps=%d --set train.batch=4 --set train.micro_batch=2 "
+                            "--set checkpoint.every=10 --set eval.every=20",
+                            STEPS);
     while (waitpid(child, &status, WNOHANG) == 0) {
         e2e_sleep(0.003);
         if (!take_look(child, "runs/flat/metrics.jsonl", &l) || l.step < 10 || l.step >= STEPS)
@@ -174,8 +186,8 @@ static void test_flat(void)
         looks++;
     }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    printf("steps 10 to %d: %ld kB, %d descriptors at most; later: %ld kB, %d (%d looks)\n", WARM, early.rss_kb, early.descriptors, late.rss_kb,
-           late.descriptors, looks);
+    printf("steps 10 to %d: %ld kB, %d descriptors at most; later: %ld kB, %d (%d looks)\n", WARM, early.rss_kb,
+           early.descriptors, late.rss_kb, late.descriptors, looks);
     CHECK(early.rss_kb > 0 && late.rss_kb > 0);
 #ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed for a while */
     CHECK(late.rss_kb - early.rss_kb < 1024);

@@ -1,6 +1,6 @@
-/* I4, I5 and exit codes at the program: what is missing or wrong is named in one sentence with the command that helps, before anything is
- * written. Several jobs one after another. P10: a job that does not fit is refused with numbers and advice; the shipped 8B jobs fit a 24 GB
- * card, planned from config.json alone. */
+/* I4, I5 and exit codes at the program: what is missing or wrong is named in one sentence with the command that helps, before
+ * anything is written. Several jobs one after another. P10: a job that does not fit is refused with numbers and advice; the
+ * shipped 8B jobs fit a 24 GB card, planned from config.json alone. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,10 +14,10 @@ static void one_message(int code, const char *part)
     CHECK_HAS(e2e_out, part);
 }
 
-#define REFUSED(code, part, ...)    \
-    do {                            \
-        E2E_RUN(code, __VA_ARGS__); \
-        one_message(code, part);    \
+#define REFUSED(code, part, ...)                                                                                                 \
+    do {                                                                                                                         \
+        E2E_RUN(code, __VA_ARGS__);                                                                                              \
+        one_message(code, part);                                                                                                 \
     } while (0)
 
 static void test_paths(void)
@@ -28,7 +28,8 @@ static void test_paths(void)
     REFUSED(ERR_CONFIG, "train.batch", "train job.yaml --set train.batch=0");
     REFUSED(ERR_CONFIG, "data.sequence_length", "train job.yaml --set data.sequence_length=100000");
     REFUSED(ERR_MODEL, "models/none", "train job.yaml --set model.path=models/none");
-    REFUSED(ERR_MODEL, "hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B", "train job.yaml --set model.path=models/Qwen3-8B");
+    REFUSED(ERR_MODEL, "hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B",
+            "train job.yaml --set model.path=models/Qwen3-8B");
     REFUSED(ERR_MODEL, "none.gguf", "train job.yaml --set model.path=models/none.gguf");
     REFUSED(ERR_MODEL, "empty", "train job.yaml --set model.path=empty");
     REFUSED(ERR_IO, "lorat data build --model ", "train job.yaml --set data.train=none.h5");
@@ -90,13 +91,16 @@ static void test_memory(void)
     E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 3090 --set model.path=%s", e2e_root, shape);
     E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 4090 --set model.path=%s", e2e_root, shape);
     REFUSED(ERR_USAGE, "3090", "plan %s/configs/llama8b.yaml --on 3091 --set model.path=%s", e2e_root, shape);
-    REFUSED(ERR_DEVICE, "GiB", "plan %s/configs/llama8b.yaml --on 3090 --set compute.precision=f32 --set model.path=%s", e2e_root, shape);
+    REFUSED(ERR_DEVICE, "GiB", "plan %s/configs/llama8b.yaml --on 3090 --set compute.precision=f32 --set model.path=%s", e2e_root,
+            shape);
     CHECK(mkdir("70b", 0777) == 0);
-    e2e_write("70b/config.json",
-              "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8192,\"intermediate_size\":28672,"
-              "\"num_attention_heads\":64,\"num_key_value_heads\":8,\"num_hidden_layers\":80,\"vocab_size\":128256,\"hidden_act\":\"silu\","
-              "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"tie_word_embeddings\":false,"
-              "\"torch_dtype\":\"bfloat16\",\"bos_token_id\":128000,\"eos_token_id\":128001}");
+    e2e_write(
+        "70b/config.json",
+        "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8192,\"intermediate_size\":28672,"
+        "\"num_attention_heads\":64,\"num_key_value_heads\":8,\"num_hidden_layers\":80,\"vocab_size\":128256,\"hidden_act\":"
+        "\"silu\","
+        "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"tie_word_embeddings\":false,"
+        "\"torch_dtype\":\"bfloat16\",\"bos_token_id\":128000,\"eos_token_id\":128001}");
     REFUSED(ERR_DEVICE, "GiB", "plan %s/configs/llama8b.yaml --on 3090 --set model.path=70b", e2e_root);
     printf("%s", e2e_out);
 }

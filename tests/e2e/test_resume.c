@@ -1,6 +1,7 @@
-/* R1: N steps straight = k steps, a new process, N - k, for every k, with accumulation, mid-epoch, mid-warm-up, dropout, packing and shuffle:
- * same bytes; the same by `lorat verify resume`. R2: two runs, same bytes. Every recompute policy, same bytes at a fixed micro-batch.
- * R4: a changed job is refused by every changed key, or said. R5: another dataset under the same name, another base: refused. */
+/* R1: N steps straight = k steps, a new process, N - k, for every k, with accumulation, mid-epoch, mid-warm-up, dropout, packing
+ * and shuffle: same bytes; the same by `lorat verify resume`. R2: two runs, same bytes. Every recompute policy, same bytes at a
+ * fixed micro-batch. R4: a changed job is refused by every changed key, or said. R5: another dataset under the same name, another
+ * base: refused. */
 #include <sys/stat.h>
 
 #include "tests/e2e/e2e.h"
@@ -35,7 +36,9 @@ static void test_step_by_step(void)
 {
     int code = 75;
     for (int k = 1; k <= STEPS && code == 75; k++)
-        code = e2e_run("train job.yaml --quiet --set name=each --set train.max_steps=%d --set eval.every=2 --resume --stop-after %d", STEPS, k);
+        code =
+            e2e_run("train job.yaml --quiet --set name=each --set train.max_steps=%d --set eval.every=2 --resume --stop-after %d",
+                    STEPS, k);
     CHECK_INT(code, 0);
     E2E_RUN(0, "train job.yaml --quiet --set name=straight --set train.max_steps=%d --set eval.every=2", STEPS);
     CHECK(e2e_same_state("straight", "each", STEPS));
@@ -56,7 +59,9 @@ static void test_recompute(const char *model)
     for (int i = 0; i < 3; i++) {
         e2e_remove("runs");
         for (int j = 0; j < 3; j++)
-            E2E_RUN(0, "train job.yaml --quiet --set name=%s --set compute.recompute=%s --set model.path=%s --set train.max_steps=3 --set compute.precision=%s",
+            E2E_RUN(0,
+                    "train job.yaml --quiet --set name=%s --set compute.recompute=%s --set model.path=%s --set train.max_steps=3 "
+                    "--set compute.precision=%s",
                     policies[j], policies[j], path, i == 1 ? "bf16" : "f32");
         CHECK(e2e_same_state("none", "selective", 3));
         CHECK(e2e_same_state("none", "full", 3));

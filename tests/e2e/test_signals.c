@@ -1,6 +1,6 @@
-/* P1: SIGINT, SIGTERM and SIGHUP at moments all over a run, loading, evaluation and saves among them: exit code 75, and the run resumed ends in
- * the bytes of the undisturbed one. P2: a second signal ends the process at once, the last checkpoint is intact. K11: a second process on
- * the same run is refused. */
+/* P1: SIGINT, SIGTERM and SIGHUP at moments all over a run, loading, evaluation and saves among them: exit code 75, and the run
+ * resumed ends in the bytes of the undisturbed one. P2: a second signal ends the process at once, the last checkpoint is intact.
+ * K11: a second process on the same run is refused. */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -9,8 +9,9 @@
 
 enum { TIMES = 24, SPREAD = 15 };
 
-static const char usual[] = "train job.yaml --set eval.every=2", slow[] = "train slow.yaml --set data.packing=false --set train.batch=6000 "
-                                                                     "--set train.micro_batch=1 --set train.max_steps=3";
+static const char usual[] = "train job.yaml --set eval.every=2",
+                  slow[] = "train slow.yaml --set data.packing=false --set train.batch=6000 "
+                           "--set train.micro_batch=1 --set train.max_steps=3";
 
 static void stop_at(double seconds, int sig, int *stopped)
 {

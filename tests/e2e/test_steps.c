@@ -1,7 +1,7 @@
-/* In this process, through the trainer's own doors. M8: the frozen weights are the same bytes after training. M5: a step whose rows carry no
- * target has loss 0 and changes nothing. M11: an exported adapter goes back in bit for bit; a merged model is base + adapter within its
- * rounding. P11: steps allocate nothing. P9: whichever allocation fails, from the job file to the last save, there is an error and nothing
- * stays behind. */
+/* In this process, through the trainer's own doors. M8: the frozen weights are the same bytes after training. M5: a step whose
+ * rows carry no target has loss 0 and changes nothing. M11: an exported adapter goes back in bit for bit; a merged model is base
+ * + adapter within its rounding. P11: steps allocate nothing. P9: whichever allocation fails, from the job file to the last save,
+ * there is an error and nothing stays behind. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -172,7 +172,8 @@ static void test_export(void)
     CHECK(e2e_same("out/peft/adapter_model.safetensors", "runs/taught/adapter/adapter_model.safetensors"));
     E2E_RUN(9, "export runs/taught --format peft -o out/peft");
     /* A learning rate of 0 changes nothing: what is saved is what was read. */
-    E2E_RUN(0, "train job.yaml --quiet --set name=back --set lora.start_from=out/peft --set train.learning_rate=0 --set train.max_steps=1");
+    E2E_RUN(0, "train job.yaml --quiet --set name=back --set lora.start_from=out/peft --set train.learning_rate=0 --set "
+               "train.max_steps=1");
     CHECK(e2e_same("runs/back/adapter/adapter_model.safetensors", "runs/taught/adapter/adapter_model.safetensors"));
     E2E_RUN(3, "train job.yaml --quiet --set name=other --set lora.start_from=out/peft --set lora.rank=8");
     CHECK_HAS(e2e_out, "rank");
@@ -201,7 +202,8 @@ static void test_export(void)
         float *merged = logits("", &k);
         CHECK(n == m && n == k);
         double d = distance(adapted, merged, n), moved = distance(base, merged, n);
-        printf("merged as %s: logits differ from base + adapter by %.2g of the largest (the adapter moved them by %.2g)\n", types[i], d, moved);
+        printf("merged as %s: logits differ from base + adapter by %.2g of the largest (the adapter moved them by %.2g)\n",
+               types[i], d, moved);
         CHECK(d <= (i == 0 ? 1e-5 : 0.03));
         CHECK(moved > 0.1);
         free(merged);
@@ -254,7 +256,8 @@ static int train_failing(const struct config *c, bool resume, int64_t n)
     hush(false);
     CHECK(rc == 0 || (e.code != ERR_OK && e.text[0] != '\0'));
     if (count_descriptors() != before) {
-        fprintf(stderr, "allocation %lld failed: %d descriptors stay open (%s)\n", (long long)n, count_descriptors() - before, e.text);
+        fprintf(stderr, "allocation %lld failed: %d descriptors stay open (%s)\n", (long long)n, count_descriptors() - before,
+                e.text);
         check_failures++;
     }
     CHECK_INT(e2e_count_temporaries("runs"), 0);
@@ -291,8 +294,8 @@ static void test_allocations(void)
         CHECK(!rejected);
         failed_resumed += failure;
     }
-    printf("%lld allocations in a run of two steps; of %d failures %d ended it, of %d in a resumed run %d\n", (long long)all, SAMPLES, failed, SAMPLES,
-           failed_resumed);
+    printf("%lld allocations in a run of two steps; of %d failures %d ended it, of %d in a resumed run %d\n", (long long)all,
+           SAMPLES, failed, SAMPLES, failed_resumed);
     CHECK(failed > SAMPLES / 2 && failed_resumed > SAMPLES / 3);
 }
 
