@@ -165,7 +165,7 @@ static int add_file(struct builder *b, const char *path, struct err *e)
         snprintf(where, sizeof where, "%.500s:%lld", path, (long long)f.line);
         TRY_DONE(add_line(b, line, n, where, e));
         if (stop_requested()) {
-            rc = err_set(e, ERR_STOPPED, "%s: stopped while the dataset was being built; nothing was written", b->o->output);
+            rc = err_set(e, ERR_STOPPED, "%s: the dataset was being built; nothing was written", b->o->output);
             goto done;
         }
         if (b->next % PROGRESS_EVERY == 0 && b->next > 0 && log_terminal(2))

@@ -76,7 +76,7 @@ static int tick(void *arg, double done, struct err *e)
     struct job *j = arg;
     j->comm.alive(&j->comm, 0, "loading");
     if (stop_requested())
-        FAIL(e, ERR_STOPPED, "stopped while the model was loading; nothing had changed");
+        FAIL(e, ERR_STOPPED, "while the model was loading; nothing had changed");
     return 0;
 }
 
@@ -117,7 +117,9 @@ void job_measure(struct job *j)
         flop += work;
         seconds += work / rate;
     }
-    j->gemm_rate = seconds > 0 ? flop / seconds : 0;
+    /* The best seen in this run: another program's work slows a measurement, nothing speeds it up. */
+    if (seconds > 0 && flop / seconds > j->gemm_rate)
+        j->gemm_rate = flop / seconds;
 }
 
 void job_close(struct job *j)

@@ -36,7 +36,7 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e);
 int job_load(struct job *j, struct err *e);
 /* Tokenizer and chat template of the model, where it has them. name: "auto" or a built-in. */
 int job_text(struct job *j, const char *name, struct err *e);
-/* Fill gemm_rate, in about a quarter of a second. */
+/* Measure gemm_rate in about a quarter of a second; a later call can only raise it. Overwrites the activations. */
 void job_measure(struct job *j);
 void job_close(struct job *j); /* zero is closed */
 /* The message for a dataset that is not there: with the command that builds it. */

@@ -46,7 +46,7 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
 
 int plan_here(struct ops *o, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e)
 {
-    *out = (struct plan_device){.cards = 1, .reserve = 40 * (int64_t)MIB + 512 * (int64_t)f->v, .tokens_enough = 1024, .tokens_half = 32, .act = o->act};
+    *out = (struct plan_device){.cards = 1, .reserve = 48 * (int64_t)MIB + 512 * (int64_t)f->v, .tokens_enough = 1024, .tokens_half = 32, .act = o->act};
     TRY(o->memory(o, &out->available, &out->total, e));
     if (c->compute.memory_limit > 0 && c->compute.memory_limit < out->available)
         out->available = c->compute.memory_limit;

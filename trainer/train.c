@@ -121,6 +121,10 @@ static int evaluate(struct run *r, struct err *e)
     bool better;
     TRY(run_evaluate(r, &better, e));
     r->state.evaluated = r->state.step;
+    if (metrics_now() - r->measured_s > 60) {
+        job_measure(&r->job);
+        r->measured_s = metrics_now();
+    }
     r->last_eval_s = metrics_now();
     if (better && r->job.c.checkpoint.keep_best && r->state.step > 0)
         save_or_warn(r);
@@ -130,14 +134,14 @@ static int evaluate(struct run *r, struct err *e)
 static int stopped(struct run *r, struct err *e)
 {
     TRY(save(r, e));
-    FAIL(e, ERR_STOPPED, "stopped at step %lld of %lld and saved. Run the same command with --resume to continue", (long long)r->state.step,
+    FAIL(e, ERR_STOPPED, "at step %lld of %lld, saved. Run the same command with --resume to continue", (long long)r->state.step,
          (long long)r->total);
 }
 
 static int loop(struct run *r, struct err *e)
 {
     const struct config *c = &r->job.c;
-    r->last_eval_s = r->last_save_s = metrics_now();
+    r->last_eval_s = r->last_save_s = r->measured_s = metrics_now();
     r->ready_s = r->last_eval_s - r->started;
     /* Also when the run was stopped at a step before its evaluation: resumed and uninterrupted runs know the same best loss. */
     if (r->state.step < r->total && r->state.evaluated != r->state.step && (r->state.step == 0 || is_due(&c->eval.every, r->state.step, 0, 0)))

@@ -36,7 +36,7 @@ static int answer_tick(void *arg, int prompt, int32_t id, struct err *e)
     struct run *r = arg;
     r->job.comm.alive(&r->job.comm, r->state.step, "answering");
     if (stop_requested())
-        FAIL(e, ERR_STOPPED, "stopped while answering eval.prompts");
+        FAIL(e, ERR_STOPPED, "while answering eval.prompts");
     return 0;
 }
 
@@ -87,7 +87,7 @@ static int evaluate_loss(struct run *r, double *loss, double *weight, struct err
         *weight += w;
         r->job.comm.alive(&r->job.comm, r->state.step, "evaluating");
         if (stop_requested())
-            FAIL(e, ERR_STOPPED, "stopped while evaluating");
+            FAIL(e, ERR_STOPPED, "while evaluating");
     }
 }
 

@@ -23,7 +23,7 @@ struct run {
     int64_t epochs;           /* whole epochs the loader is asked for */
     int64_t saved;            /* step of the newest checkpoint, -1 = none */
     bool resumed;
-    double started, last_eval_s, last_save_s;
+    double started, last_eval_s, last_save_s, measured_s;
     double ready_s;           /* from the start of the command to the first micro-batch */
     double loss, eval_first, eval_last; /* NaN until known */
     struct {                  /* of this process, for the summary */

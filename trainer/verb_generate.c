@@ -17,6 +17,7 @@ static const struct option_row rows[] = {
     {"system", "TEXT", "a system turn before the prompt", 0, false},
     {"max-new", "N", "most new tokens of an answer (default 128)", 0, false},
     {"template", "NAME", "chat template: auto (the model's own, the default), a built-in, or none (the prompt is the text itself)", 0, false},
+    {"device", "NAME", "auto (default), cpu or cuda", 0, false},
     {"precision", "NAME", "auto (default), bf16 or f32", 0, false},
     {"threads", "N", "CPU threads (default: all)", 0, false},
     {"json", NULL, "one JSON object a line: {\"prompt\", \"answer\", \"ended\"}", 0, false},
@@ -67,25 +68,35 @@ static int read_prompts(const struct options *o, struct prompts *p, struct err *
     return 0;
 }
 
+/* The place of an option's word in a list whose order is the enum's; the first when it is not given. */
+static int pick(const struct options *o, const char *name, const char *const *words, int n, int *out, struct err *e)
+{
+    const char *word = options_value(o, name);
+    *out = 0;
+    if (word == NULL)
+        return 0;
+    while (*out < n && strcmp(words[*out], word) != 0)
+        ++*out;
+    if (*out == n)
+        FAIL(e, ERR_USAGE, "--%s %s: unknown, expected %s, %s or %s", name, word, words[0], words[1], words[2]);
+    return 0;
+}
+
 static int read_options(const struct options *o, struct chat_options *c, struct err *e)
 {
     int64_t max_new = 128, threads = 0;
-    const char *precision = options_value(o, "precision");
+    static const char *const devices[] = {"auto", "cpu", "cuda"}, *const precisions[] = {"auto", "bf16", "f32"};
+    int device, precision;
     TRY(options_i64(o, "max-new", 1, 1 << 20, &max_new, e));
     TRY(options_i64(o, "threads", 0, 1024, &threads, e));
+    TRY(pick(o, "device", devices, 3, &device, e));
+    TRY(pick(o, "precision", precisions, 3, &precision, e));
     *c = (struct chat_options){.model = options_value(o, "model"), .adapter = options_value(o, "adapter"), .system = options_value(o, "system"),
                                .tmpl = options_value(o, "template") ? options_value(o, "template") : "auto", .threads = (int32_t)threads,
-                               .max_new = (int32_t)max_new};
+                               .max_new = (int32_t)max_new, .device = (enum cfg_device)device,
+                               .precision = (enum cfg_precision)precision};
     if (c->model == NULL)
         FAIL(e, ERR_USAGE, "lorat generate: found no --model, expected a model folder or a .gguf file");
-    if (precision == NULL || strcmp(precision, "auto") == 0)
-        c->precision = PRECISION_AUTO;
-    else if (strcmp(precision, "bf16") == 0)
-        c->precision = PRECISION_BF16;
-    else if (strcmp(precision, "f32") == 0)
-        c->precision = PRECISION_F32;
-    else
-        FAIL(e, ERR_USAGE, "--precision %s: unknown, expected auto, bf16 or f32", precision);
     return 0;
 }
 
@@ -101,13 +112,13 @@ static int write_token(void *arg, int prompt, int32_t id, struct err *e)
         fwrite(bytes, 1, n, stdout);
     fflush(stdout);
     if (stop_requested())
-        FAIL(e, ERR_STOPPED, "stopped");
+        FAIL(e, ERR_STOPPED, "before the answer was complete");
     return 0;
 }
 static int watch_stop(void *arg, int prompt, int32_t id, struct err *e)
 {
     if (stop_requested())
-        FAIL(e, ERR_STOPPED, "stopped");
+        FAIL(e, ERR_STOPPED, "before the answers were complete");
     return 0;
 }
 

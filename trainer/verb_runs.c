@@ -43,7 +43,7 @@ static void take(const struct json *j, struct run_row *r)
         r->loss = v;
     if (json_f64(json_get(j, "eval_loss"), &v))
         r->eval_loss = v;
-    if (json_f64(json_get(j, "seconds"), &v) || json_f64(json_get(j, "time"), &v))
+    if (json_f64(json_get(j, "seconds"), &v))
         r->seconds = v;
 }
 

@@ -61,9 +61,9 @@ static void test_train(struct answer asked[2])
     free(answers);
     double peak = e2e_summary("q", "peak_bytes"), plan = e2e_summary("q", "plan_bytes");
     printf("resident at most %.1f MB, planned %.1f MB (%.3f)\n", peak / 1e6, plan / 1e6, peak / plan);
-    /* The plan's reserve of 96 MiB is for the program and its libraries; what it does not use stays below the sum. */
-    CHECK(peak <= plan * 1.02);
-    CHECK(peak >= plan * 0.8);
+#if !defined(__SANITIZE_ADDRESS__) /* which has memory of its own */
+    CHECK(fabs(peak - plan) <= 0.05 * plan);
+#endif
     E2E_RUN(75, "train q.yaml --set name=r --set eval.prompts=[] --stop-after 1");
     E2E_RUN(0, "train q.yaml --set name=r --set eval.prompts=[] --resume");
     CHECK(e2e_same_state("q", "r", 2));
@@ -118,7 +118,7 @@ static void test_signals(void)
     stop_at(
         "answering", "evaluation loss",
         "--set eval.answer_tokens=2000 --set eval.prompts='[\"Tell me a long story about the sea.\", \"Count to a thousand.\"]'");
-    CHECK_HAS(e2e_out, "stopped at step 0 of 2 and saved");
+    CHECK_HAS(e2e_out, "stopped: at step 0 of 2, saved");
     E2E_RUN(0, "train q.yaml --set name=answering --set eval.prompts=[] --resume");
     CHECK(e2e_same_state("q", "answering", 2));
 }

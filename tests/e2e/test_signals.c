@@ -97,7 +97,7 @@ static void test_second_signal(void)
     CHECK(e2e_now() - start < 2);
     char *said = e2e_read("slow.txt", NULL);
     CHECK_HAS(said, "resuming runs/slow at step 1 of 3");
-    CHECK(said != NULL && strstr(said, "stopped at step") == NULL && strstr(said, "step 2/3") == NULL);
+    CHECK(said != NULL && strstr(said, "stopped: at step") == NULL && strstr(said, "step 2/3") == NULL);
     free(said);
     CHECK_INT(e2e_found("slow", &rejected), 1);
     CHECK(!rejected);
