@@ -289,6 +289,17 @@ def cpu_name():
     return f"{name}{flags}, {len(os.sched_getaffinity(0))} cores"
 
 
+def busy_cores(seconds=3):
+    """How many cores other programs keep busy just now."""
+    def ticks():
+        v = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(v), v[3] + v[4]
+    before, idle_before = ticks()
+    time.sleep(seconds)
+    after, idle_after = ticks()
+    return os.cpu_count() * (1 - (idle_after - idle_before) / max(1, after - before))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("lorat")
@@ -302,14 +313,14 @@ def main():
     options = p.parse_args()
     options.lorat, options.output = str(Path(options.lorat).resolve()), Path(options.output).resolve()
     options.output.mkdir(parents=True, exist_ok=True)
-    load = os.getloadavg()[0]
+    load = busy_cores()
     driver = Driver(options)
-    driver.note(f"{options.machine}, load {load:.2f} before")
+    driver.note(f"{options.machine}, {load:.2f} cores busy before")
     with tempfile.TemporaryDirectory(prefix="lorat-compare-") as folder:
         os.chdir(folder)
         best, table = driver.measure()
         os.chdir("/")
-    driver.note(f"load {os.getloadavg()[0]:.2f} after")
+    driver.note(f"{busy_cores():.2f} cores busy after")
     name = f"compare-peft-{options.date}"
     second = " --python PATH" if options.python else ""
     command = f"python tests/bench/compare_peft.py build/lorat --budget {options.budget:g}{second}"
@@ -318,7 +329,7 @@ def main():
            "that are all targets, one a step. Programs alternate, a process each; the first step of each process is left out.",
            "PyTorch runs in the fastest setting of its grid.",
            f"Raw lines: {name}.log. Made by `{command}`.", "",
-           *(["The machine was not idle: do not quote these figures.", ""] if load > 0.5 else []),
+           *(["The machine was not idle: do not quote these figures.", ""] if load > 0.1 else []),
            f"{driver.versions['lorat']}", "", *table_of(best, table, driver.versions), ""]
     (options.output / (name + ".md")).write_text("\n".join(doc))
     (options.output / (name + ".log")).write_text("\n".join(driver.log) + "\n")
