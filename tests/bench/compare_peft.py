@@ -9,7 +9,8 @@ The job: SmolLM2-135M from its GGUF file (for PyTorch exported to a Hugging Face
 AdamW, gradients clipped at 1, micro-batches of one row of 1,024 random tokens, each of them a target, two cores, once with
 everything recomputed (gradient checkpointing, use_reentrant=False) and once without.
 PyTorch runs in the best setting of a small grid: dtype x attention, then one thread instead of two; its adapter has the dtype
-of the base, which is faster than PEFT's default of float32.
+of the base, which is faster than PEFT's default of float32. --second DTYPE:ATTENTION names the one setting of the second
+interpreter where its grid would take too long.
 Programs alternate, a process each; the first step of a process is left out and the rest give a median. The budget is kept by
 doing fewer rounds, never shorter ones.
 Writes DIR/compare-peft-DATE.md and .log (default docs/measurements). Nothing else should run on the machine.
@@ -195,10 +196,10 @@ class Driver:
                          f"peak {peak / 2**20:.0f} MiB, until the first micro-batch {r['first']:.2f} s"))
         return {k: r for k, r in out.items() if "failed" not in r and r["rate"]}
 
-    def best_setting(self, python, label):
+    def best_setting(self, python, label, only=None):
         """The fastest of dtype x attention at two threads, then the same with one."""
         grid = [{"dtype": d, "attention": a, "threads": 2, "checkpointing": True} for d in ("bfloat16", "float32")
-                for a in ("sdpa", "eager")]
+                for a in ("sdpa", "eager") if only is None or only == f"{d}:{a}"]
         found = self.torch(python, label + "-grid", grid, 2)
         if not found:
             sys.exit(f"{python}: no setting of the grid runs; see the log")
@@ -229,7 +230,7 @@ class Driver:
         pythons = {"torch": me}
         if self.o.python:
             pythons["second"] = self.o.python
-            best["second"] = self.best_setting(self.o.python, "second")
+            best["second"] = self.best_setting(self.o.python, "second", self.o.second)
 
         def contender(label, checkpointing):
             setting = dict(best[label], checkpointing=checkpointing)
@@ -310,6 +311,7 @@ def main():
     p.add_argument("--output", default=str(ROOT / "docs/measurements"))
     p.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     p.add_argument("--machine", default=cpu_name())
+    p.add_argument("--second", help="DTYPE:ATTENTION of --python, instead of its grid")
     options = p.parse_args()
     options.lorat, options.output = str(Path(options.lorat).resolve()), Path(options.output).resolve()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -322,12 +324,12 @@ def main():
         os.chdir("/")
     driver.note(f"{busy_cores():.2f} cores busy after")
     name = f"compare-peft-{options.date}"
-    second = " --python PATH" if options.python else ""
+    second = (" --python PATH" + (f" --second {options.second}" if options.second else "")) if options.python else ""
     command = f"python tests/bench/compare_peft.py build/lorat --budget {options.budget:g}{second}"
     doc = [f"# lorat and PyTorch with PEFT, {options.date}", "",
            f"Machine: {options.machine}. SmolLM2-135M, LoRA r {RANK} on all linears, AdamW, micro-batches of {ROW} random tokens",
            "that are all targets, one a step. Programs alternate, a process each; the first step of each process is left out.",
-           "PyTorch runs in the fastest setting of its grid.",
+           "PyTorch runs in the fastest setting of its grid." + (f" The second one was only tried as {options.second}." if options.second else ""),
            f"Raw lines: {name}.log. Made by `{command}`.", "",
            *(["The machine was not idle: do not quote these figures.", ""] if load > 0.1 else []),
            f"{driver.versions['lorat']}", "", *table_of(best, table, driver.versions), ""]
