@@ -23,7 +23,7 @@ double adapter_scale(const struct adapter_config *c);
 /* Pure. Unknown features that change the result (DoRA, rank_pattern, alpha_pattern, modules_to_save, bias, layers_to_transform,
  * a task or peft type that is not LoRA, any key lorat does not know that is not off) are refused by name. */
 int adapter_config_parse(const char *bytes, size_t n, const char *where, struct adapter_config *out, struct err *e);
-/* JSON that PEFT (>= 0.10) loads. */
+/* JSON that PEFT loads (tested with 0.21). */
 int adapter_config_write(const struct adapter_config *c, struct buf *b, struct err *e);
 /* An adapter folder: config and tensors (open; read with tensor_read; *l is overwritten, and closed on failure). Every tensor is a
  * LoRA matrix of a target in F32, F16 or BF16, every A has its B and their rank is the config's; "all-linear" becomes the modules

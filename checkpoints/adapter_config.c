@@ -221,7 +221,7 @@ int adapter_config_write(const struct adapter_config *c, struct buf *b, struct e
              "adapter_config.json: found rank %" PRId32 ", %d targets, alpha %g, dropout %g, expected an adapter. "
              "Report this",
              c->rank, c->n_targets, c->alpha, c->dropout);
-    /* Only keys that PEFT 0.10 has: its reader stops at one that it does not know. */
+    /* Only keys that PEFT has had for long: its reader stops at one that it does not know. */
     buf_puts(b, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
     if (c->base[0] != 0)
         json_put_string(b, c->base, strlen(c->base));

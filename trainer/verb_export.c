@@ -12,7 +12,7 @@
 #include "trainer/verbs.h"
 
 static const struct option_row rows[] = {
-    {"format", "NAME", "peft: the adapter as PEFT, vLLM and llama.cpp's converter load it (the default); hf: base and adapter merged into a folder that transformers loads", 0, false},
+    {"format", "NAME", "peft: the adapter's two files as PEFT loads them (the default); hf: base and adapter merged into a folder that transformers loads", 0, false},
     {"output", "DIR", "a new folder", 'o', false},
     {"model", "PATH", "hf: the base model (default: the one the adapter names)", 0, false},
     {"dtype", "NAME", "hf: auto (the base's own; bf16 for a quantized base), bf16, f16 or f32", 0, false},

@@ -62,15 +62,8 @@ static void say(void)
     log_progress(false, "step %d", 2);
     log_progress(false, "step %d", 3);
     log_warn("careful");
-    log_detail("detail");
     log_progress(true, "step %d", 4);
     log_note("end");
-}
-
-static void say_verbose(void)
-{
-    log_set_level(LOG_VERBOSE);
-    say();
 }
 
 static void say_quiet(void)
@@ -133,8 +126,6 @@ static void test_pipe(void)
 {
     CHECK_INT(in_pipe(say), 0);
     CHECK_STR(got, "note 1\nstep 2\nstep 3\nlorat: warning: careful\nstep 4\nend\n");
-    CHECK_INT(in_pipe(say_verbose), 0);
-    CHECK_HAS(got, "careful\ndetail\nstep 4\n");
     CHECK_INT(in_pipe(say_quiet), 0);
     CHECK_STR(got, "lorat: warning: careful\n");
     CHECK_INT(in_pipe(say_long), 0);

@@ -100,16 +100,6 @@ void log_warn(const char *format, ...)
     va_end(args);
 }
 
-void log_detail(const char *format, ...)
-{
-    va_list args;
-    if (state.level < LOG_VERBOSE)
-        return;
-    va_start(args, format);
-    put_line("", format, args);
-    va_end(args);
-}
-
 static int terminal_width(void)
 {
     struct winsize size;

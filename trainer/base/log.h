@@ -8,13 +8,12 @@
 /* First thing in main: standard descriptors that came closed are opened on /dev/null, so that no file of ours takes their number
  * and then receives messages. */
 void log_start(void);
-enum log_level { LOG_QUIET, LOG_NORMAL, LOG_VERBOSE };
+enum log_level { LOG_QUIET, LOG_NORMAL };
 void log_set_level(enum log_level level);
 bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not dumb */
 bool log_terminal(int fd);
 void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* "lorat: warning: ..." */
-void log_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* only at LOG_VERBOSE */
 /* One line that is redrawn on a terminal and printed plainly in a pipe. keep = leave it standing (a newline follows). */
 void log_progress(bool keep, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
