@@ -23,6 +23,7 @@
 
 #include "trainer/base/batch.h"
 #include "trainer/base/bf16.h"
+#include "trainer/base/buf.h"
 #include "trainer/base/err.h"
 
 /* The geometry a workspace is sized for: upper bounds over all calls. */
@@ -81,6 +82,7 @@ struct ops {
     char device[96];       /* "AMD EPYC, 2 threads, AVX-512 BF16" */
     enum dtype act;
     bool unified;          /* device pointers may be read by the host after `sync` (the CPU) */
+    int64_t later_bytes;   /* device memory that libraries may still take at first use, beside what `memory` already counts as taken */
     void *state;           /* the backend's own */
 
     /* ---- memory and the queue ---- */
@@ -170,6 +172,16 @@ struct ops {
     /* g' = g * grad_scale; m = b1 m + (1-b1) g'; v = b2 v + (1-b2) g'^2;
      * p = p - lr (wd p + (m/bias1) / (sqrt(v/bias2) + eps)). AdamW: Loshchilov and Hutter 2019; PyTorch's order of eps. */
     void (*adamw_update)(struct ops *o, float *p, const float *g, float *m, float *v, int64_t count, const struct adamw *a);
+
+    /* ---- a library's choices, and profiling: NULL where a backend has none (the CPU) ---- */
+    /* Time the algorithms that the library offers for every shape of product used so far, with operands in `scratch` (contents
+     * destroyed), and use the fastest of those whose bits don't depend on timing from now on. About budget_s in all. Waits. */
+    int (*tune)(struct ops *o, void *scratch, size_t bytes, double budget_s, struct err *e);
+    /* The choices as text (GPU, library versions, a line a shape), and back; another GPU's or library's text is ERR_STATE. */
+    int (*tuned)(struct ops *o, struct buf *out, struct err *e);
+    int (*set_tuned)(struct ops *o, const char *text, size_t n, struct err *e);
+    /* A named range in a profiler's timeline; name NULL ends the innermost one. */
+    void (*mark)(struct ops *o, const char *name);
 };
 
 /* The CPU backend. act DT_BF16 needs AVX512_BF16 (or AMX) for speed but works anywhere. threads 0 = all cores. */
