@@ -1,0 +1,122 @@
+/* open.cu - a context on one card, the table of operations, and the workspace's size. */
+#include "kernels/cuda/cuda.h"
+
+#include <stdio.h>
+
+extern "C" {
+#include "trainer/base/mem.h"
+#include "trainer/base/num.h"
+}
+
+static size_t workspace_bytes(const struct ops *o, const struct ops_dims *d)
+{
+    struct cuda *c = cuda_of(o);
+    size_t wants[] = {lt_workspace(c, d), attention_workspace(c, d), cross_entropy_workspace(d), grad_stats_workspace()}, most = 0;
+    for (size_t w : wants)
+        most = w > most ? w : most;
+    return (size_t)num_round_up((int64_t)most, 256);
+}
+
+static void set_workspace(struct ops *o, void *p, size_t bytes)
+{
+    cuda_of(o)->workspace = (char *)p;
+    cuda_of(o)->workspace_size = bytes;
+}
+
+static void fill_table(struct ops *o)
+{
+    o->alloc = cuda_alloc;
+    o->release = cuda_release;
+    o->memory = cuda_memory;
+    o->workspace_bytes = workspace_bytes;
+    o->set_workspace = set_workspace;
+    o->upload = cuda_upload;
+    o->download = cuda_download;
+    o->sync = cuda_sync;
+    o->check = cuda_check;
+    o->close = cuda_close;
+    o->zero = cuda_zero;
+    o->cast = cuda_cast;
+    o->copy_2d = cuda_copy_2d;
+    o->gather_rows = cuda_gather_rows;
+    o->scatter_rows = cuda_scatter_rows;
+    o->add = cuda_add;
+    o->linear_forward = cuda_linear_forward;
+    o->linear_backward = cuda_linear_backward;
+    o->gemm = cuda_gemm;
+    o->embed_forward = cuda_embed_forward;
+    o->rmsnorm_forward = cuda_rmsnorm_forward;
+    o->rmsnorm_backward = cuda_rmsnorm_backward;
+    o->head_norm_forward = cuda_head_norm_forward;
+    o->head_norm_backward = cuda_head_norm_backward;
+    o->rope = cuda_rope;
+    o->attention_forward = cuda_attention_forward;
+    o->attention_backward = cuda_attention_backward;
+    o->swiglu_forward = cuda_swiglu_forward;
+    o->swiglu_backward = cuda_swiglu_backward;
+    o->dropout_apply = cuda_dropout_apply;
+    o->cross_entropy = cuda_cross_entropy;
+    o->weight_sum = cuda_weight_sum;
+    o->argmax = cuda_argmax;
+    o->grad_stats = cuda_grad_stats;
+    o->adamw_update = cuda_adamw_update;
+    o->tune = cuda_tune;
+    o->tuned = cuda_tuned;
+    o->set_tuned = cuda_set_tuned;
+    o->mark = cuda_mark;
+}
+
+void cuda_close(struct ops *o)
+{
+    struct cuda *c = o ? cuda_of(o) : NULL;
+    if (!c)
+        return;
+    lt_close(c);
+    staging_close(c);
+    if (c->uploads)
+        cudaStreamDestroy(c->uploads);
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
+    mem_free(c);
+}
+
+/* The card's facts, two streams, the libraries. */
+static int begin(struct cuda *c, struct err *e)
+{
+    struct cudaDeviceProp p;
+    if (!cuda_ok(c, cudaSetDevice(c->card), "opening the card") || !cuda_ok(c, cudaGetDeviceProperties(&p, c->card), "opening the card"))
+        return cuda_check(&c->ops, e);
+    if (p.major < 8)
+        FAIL(e, ERR_DEVICE, "card %d, %s: compute capability %d.%d, expected 8.0 or later: older cards have no BF16. Set compute.device: cpu",
+             c->card, p.name, p.major, p.minor);
+    c->sms = p.multiProcessorCount;
+    c->shared_max = p.sharedMemPerBlockOptin < SHARED_MOST ? p.sharedMemPerBlockOptin : (size_t)SHARED_MOST;
+    snprintf(c->ops.device, sizeof(c->ops.device), "%.64s, %d.%d", p.name, p.major, p.minor);
+    if (!cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") ||
+        !cuda_ok(c, cudaStreamCreateWithFlags(&c->uploads, cudaStreamNonBlocking), "a stream"))
+        return cuda_check(&c->ops, e);
+    TRY(staging_open(c, e));
+    return lt_open(c, e);
+}
+
+int cuda_open(int index, enum dtype act, struct ops **out, struct err *e)
+{
+    if (act != DT_BF16 && act != DT_F32)
+        FAIL(e, ERR_INTERNAL, "cuda: activations of type %s, expected bf16 or f32", dtype_name(act));
+    struct cuda *c = (struct cuda *)mem_alloc(1, sizeof(*c));
+    if (!c)
+        return mem_fail(e, "the CUDA backend", sizeof(*c));
+    struct ops *o = &c->ops;
+    c->card = index;
+    o->name = "cuda";
+    o->act = act;
+    o->state = c;
+    o->later_bytes = (int64_t)256 << 20; /* kernels of ours and of cuBLASLt are loaded at first use */
+    fill_table(o);
+    if (begin(c, e) != 0) {
+        cuda_close(o);
+        return -1;
+    }
+    *out = o;
+    return 0;
+}
