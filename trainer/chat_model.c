@@ -129,7 +129,7 @@ int chat_model_open(struct chat_model *m, const struct chat_options *o, const ch
     TRY(source_open(o->model, false, &j->source, e));
     TRY(lora_plan(&j->source.facts, &j->c, &j->lora, e));
     TRY(open_text(m, prompts, n, e));
-    TRY(job_device(&j->c, &j->ops, e));
+    TRY(device_open(&j->c, &j->ops, &j->card, e));
     TRY(open_model(m, e));
     return load_adapter(m, e);
 }

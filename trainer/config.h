@@ -8,7 +8,7 @@
 #include "trainer/base/buf.h"
 #include "trainer/base/err.h"
 
-enum { CONFIG_TEXT = 1024, CONFIG_MAX_PROMPTS = 32, CONFIG_MAX_TARGETS = 7 };
+enum { CONFIG_TEXT = 1024, CONFIG_MAX_PROMPTS = 32, CONFIG_MAX_TARGETS = 7, CONFIG_MAX_CARDS = 16 };
 
 enum cfg_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 enum cfg_scaling { SCALING_STANDARD, SCALING_RSLORA };
@@ -56,6 +56,7 @@ struct config {
     } train;
     struct {
         enum cfg_device device;
+        uint32_t gpus;        /* bit per card; 0 = auto */
         enum cfg_precision precision;
         enum cfg_recompute recompute;
         int64_t memory_limit; /* bytes; 0 = null: what the device has free */

@@ -104,6 +104,8 @@ const struct config_key config_keys[] = {
 
     {"compute.device", TYPE_CHOICE, FIELD(compute.device), .choices = device_words, .preset = "auto", .resume = RESUME_SAID,
      .meaning = "Where to train. auto: the GPU when there is one, else the CPU. Another device gives other rounding."},
+    {"compute.gpus", TYPE_CARDS, FIELD(compute.gpus), .zero = "auto", .preset = "auto", .resume = RESUME_FREE,
+     .meaning = "The card to train on, as `lorat version` numbers them: a list of one. auto: the one with the most free memory."},
     {"compute.precision", TYPE_CHOICE, FIELD(compute.precision), .choices = precision_words, .preset = "auto",
      .resume = RESUME_REFUSED,
      .meaning = "Type of the base and the activations. auto: bf16 where the device multiplies it natively, else f32. Adapter, "

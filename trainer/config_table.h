@@ -22,6 +22,7 @@ enum config_type {
     TYPE_BYTES,   /* int64_t */
     TYPE_EVERY,   /* struct cfg_every */
     TYPE_TARGETS, /* uint32_t bits */
+    TYPE_CARDS,   /* uint32_t bits */
     TYPE_PROMPTS  /* char[CONFIG_MAX_PROMPTS][CONFIG_TEXT] */
 };
 

@@ -103,6 +103,9 @@ void config_expected(const struct config_key *key, struct buf *out)
         buf_puts(out,
                  "all-linear, attention, mlp, or a list of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj");
         break;
+    case TYPE_CARDS:
+        buf_printf(out, "a list of different cards, each 0 to %d, such as [1]", CONFIG_MAX_CARDS - 1);
+        break;
     case TYPE_PROMPTS:
         buf_printf(out, "a list of at most %d texts of 1 to %d bytes", CONFIG_MAX_PROMPTS, CONFIG_TEXT - 1);
         break;
@@ -321,6 +324,27 @@ static int read_targets(const struct config_key *key, const struct yaml_item *it
     return 0;
 }
 
+static int read_cards(const struct config_key *key, const struct yaml_item *item, uint32_t *out, const struct yaml_item **at,
+                      struct err *e)
+{
+    int64_t card;
+    if (item->kind != YAML_IS_LIST || item->first == NULL) {
+        bool one = item->kind == YAML_IS_SCALAR && num_parse_i64(item->text, &card);
+        return fail(key, item, one ? "For one card write a list, as in [1]." : item->kind == YAML_IS_LIST ? "The list is empty." : "", e);
+    }
+    for (const struct yaml_item *it = item->first; it != NULL; it = it->next) {
+        const char *text;
+        *at = it;
+        TRY(number_text(key, it, &text, e));
+        if (!num_parse_i64(text, &card) || card < 0 || card >= CONFIG_MAX_CARDS)
+            return fail(key, it, "", e);
+        if (*out >> card & 1)
+            return fail(key, it, "It stands twice in the list.", e);
+        *out |= UINT32_C(1) << card;
+    }
+    return 0;
+}
+
 static int read_prompts(const struct config_key *key, const struct yaml_item *item, struct config *out,
                         const struct yaml_item **at, struct err *e)
 {
@@ -379,6 +403,8 @@ int config_value_read(const struct config_key *key, const struct yaml_item *item
         return read_every(key, item, field, e);
     case TYPE_TARGETS:
         return read_targets(key, item, field, at, e);
+    case TYPE_CARDS:
+        return read_cards(key, item, field, at, e);
     case TYPE_PROMPTS:
         return read_prompts(key, item, out, at, e);
     }
@@ -453,6 +479,17 @@ static void write_targets(uint32_t targets, struct buf *out)
     buf_puts(out, "]");
 }
 
+static void write_cards(uint32_t cards, struct buf *out)
+{
+    const char *comma = "[";
+    for (int i = 0; i < CONFIG_MAX_CARDS; i++)
+        if (cards >> i & 1) {
+            buf_printf(out, "%s%d", comma, i);
+            comma = ", ";
+        }
+    buf_puts(out, "]");
+}
+
 static bool is_zero(const struct config_key *key, const void *field)
 {
     const char *p = field;
@@ -505,6 +542,9 @@ void config_value_write(const struct config_key *key, const struct config *c, st
         break;
     case TYPE_TARGETS:
         write_targets(*(const uint32_t *)field, out);
+        break;
+    case TYPE_CARDS:
+        write_cards(*(const uint32_t *)field, out);
         break;
     case TYPE_PROMPTS:
         buf_puts(out, "[");

@@ -8,22 +8,6 @@
 #include "trainer/base/io.h"
 #include "trainer/base/stop.h"
 
-static bool card_present(void) { return io_exists("/dev/nvidiactl") || io_exists("/proc/driver/nvidia/version"); }
-
-int job_device(const struct config *c, struct ops **out, struct err *e)
-{
-    if (c->compute.device == DEVICE_CUDA)
-        FAIL(e, ERR_DEVICE, "compute.device: cuda, but this build has no CUDA backend. Set it to cpu to train on the CPU");
-    if (c->compute.device == DEVICE_AUTO && card_present())
-        FAIL(e, ERR_DEVICE, "compute.device: auto: an NVIDIA card is present, but this build has no CUDA backend. Set compute.device: cpu to "
-                            "train on the CPU all the same");
-    enum dtype act = c->compute.precision == PRECISION_F32    ? DT_F32
-                     : c->compute.precision == PRECISION_BF16 ? DT_BF16
-                     : ops_cpu_has_bf16()                     ? DT_BF16
-                                                              : DT_F32;
-    return ops_cpu_open(act, c->compute.threads, out, e);
-}
-
 int job_need_dataset(const struct config *c, struct err *e)
 {
     if (io_exists(c->data.train))
@@ -64,9 +48,9 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
         if (c->compute.memory_limit > 0 && c->compute.memory_limit < j->device.available)
             j->device.available = c->compute.memory_limit;
     } else {
-        TRY(job_device(c, &j->ops, e));
+        TRY(device_open(c, &j->ops, &j->card, e));
         c->compute.precision = j->ops->act == DT_BF16 ? PRECISION_BF16 : PRECISION_F32; /* recorded: a resume elsewhere must not change it */
-        TRY(plan_here(j->ops, c, &j->source.facts, &j->device, e));
+        TRY(plan_here(j->ops, &j->card, c, &j->source.facts, &j->device, e));
     }
     return plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
 }

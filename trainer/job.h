@@ -5,6 +5,7 @@
 #include "datasets/loader.h"
 #include "trainer/comm.h"
 #include "trainer/config.h"
+#include "trainer/device.h"
 #include "trainer/model.h"
 #include "trainer/plan.h"
 #include "trainer/source.h"
@@ -14,6 +15,7 @@ struct job {
     struct source source;
     struct lora lora;
     struct ops *ops;            /* NULL when planning for another machine */
+    struct cuda_card card;      /* the card behind ops, as it was before; zero on the CPU */
     struct comm comm;
     struct plan_device device;
     struct plan plan;
@@ -24,9 +26,6 @@ struct job {
     char run_dir[160], cache_dir[16];
 };
 
-/* The backend that the job asks for. precision auto: BF16 where the CPU multiplies it, else F32. A card that is present but cannot be used
- * is an error, never a silent fall to the CPU. */
-int job_device(const struct config *c, struct ops **out, struct err *e);
 /* Options of the loader for a group, as this job reads it. */
 struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch);
 /* Source, adapter table, device and plan; nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine.

@@ -44,10 +44,29 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
          near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
-int plan_here(struct ops *o, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e)
+/* A card: what was free before lorat came is available, and what the context took of it is the first part of the reserve. So
+ * compute.memory_limit is on all that this process takes, as nvidia-smi shows it. */
+static int plan_here_card(struct ops *o, const struct cuda_card *card, struct plan_device *out, struct err *e)
+{
+    int64_t free_now;
+    *out = (struct plan_device){.cuda = true, .cards = 1, .tokens_enough = 8192, .tokens_half = 256, .act = o->act};
+    TRY(o->memory(o, &free_now, &out->total, e));
+    int64_t context = card->free > free_now ? card->free - free_now : 0;
+    out->available = free_now + context;
+    out->reserve = context + o->later_bytes;
+    snprintf(out->holder, sizeof out->holder, "%s", card->holder);
+    return 0;
+}
+
+static int plan_here_cpu(struct ops *o, const struct facts *f, struct plan_device *out, struct err *e)
 {
     *out = (struct plan_device){.cards = 1, .reserve = 48 * (int64_t)MIB + 512 * (int64_t)f->v, .tokens_enough = 1024, .tokens_half = 32, .act = o->act};
-    TRY(o->memory(o, &out->available, &out->total, e));
+    return o->memory(o, &out->available, &out->total, e);
+}
+
+int plan_here(struct ops *o, const struct cuda_card *card, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e)
+{
+    TRY(o->unified ? plan_here_cpu(o, f, out, e) : plan_here_card(o, card, out, e));
     if (c->compute.memory_limit > 0 && c->compute.memory_limit < out->available)
         out->available = c->compute.memory_limit;
     snprintf(out->name, sizeof out->name, "%s", o->device);
@@ -148,23 +167,33 @@ static int32_t longest_fit(const struct candidate *k)
     return 0;
 }
 
-static int refuse(const struct candidate *k, const struct plan *p, struct err *e)
+static void advise(const struct candidate *k, const struct plan *p, struct buf *out)
 {
-    char need[32], have[32], w[32], t[32], a[32], advice[160];
     int32_t longest = longest_fit(k);
     if (k->c->compute.memory_limit > 0 && k->c->compute.memory_limit == k->d->available)
-        snprintf(advice, sizeof advice, "compute.memory_limit sets that: raise it, or lower data.sequence_length or train.micro_batch");
+        buf_puts(out, "compute.memory_limit sets that: raise it, or lower data.sequence_length or train.micro_batch");
     else if (longest > 0)
-        snprintf(advice, sizeof advice, "Lower data.sequence_length (%d fits)%s", longest,
-                 p->micro_batch > 1 ? " or train.micro_batch" : "");
+        buf_printf(out, "Lower data.sequence_length (%d fits)%s", longest, p->micro_batch > 1 ? " or train.micro_batch" : "");
     else
-        snprintf(advice, sizeof advice, "Choose a smaller model or a device with more memory");
-    FAIL(e, ERR_DEVICE,
-         "%s: the job needs %s, expected at most the %s that are available: frozen weights %s, trainable state %s, activations and scratch %s "
-         "at micro_batch %d with recompute %s. %s",
-         k->d->name, num_format_bytes(need, (uint64_t)p->total_bytes), num_format_bytes(have, (uint64_t)k->d->available),
-         num_format_bytes(w, p->arenas[0].used), num_format_bytes(t, p->arenas[1].used), num_format_bytes(a, p->arenas[2].used),
-         p->micro_batch, plan_recompute_name(p->recompute), advice);
+        buf_puts(out, "Choose a smaller model or a device with more memory");
+    if (k->d->holder[0] != '\0')
+        buf_printf(out, "; %s holds memory of this card, ending it may be enough", k->d->holder);
+}
+
+static int refuse(const struct candidate *k, const struct plan *p, struct err *e)
+{
+    char need[32], have[32], w[32], t[32], a[32], rest[32];
+    struct buf advice = {0};
+    advise(k, p, &advice);
+    err_set(e, ERR_DEVICE,
+            "%s: the job needs %s, expected at most the %s that are available: frozen weights %s, trainable state %s, activations and scratch %s "
+            "at micro_batch %d with recompute %s, %s %s. %.400s",
+            k->d->name, num_format_bytes(need, (uint64_t)p->total_bytes), num_format_bytes(have, (uint64_t)k->d->available),
+            num_format_bytes(w, p->arenas[0].used), num_format_bytes(t, p->arenas[1].used), num_format_bytes(a, p->arenas[2].used), p->micro_batch,
+            plan_recompute_name(p->recompute), k->d->cuda ? "context and libraries" : "program and libraries",
+            num_format_bytes(rest, (uint64_t)k->d->reserve), advice.n > 0 ? advice.data : "");
+    buf_free(&advice);
+    return -1;
 }
 
 int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,

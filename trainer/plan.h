@@ -3,6 +3,7 @@
 #ifndef LORAT_PLAN_H
 #define LORAT_PLAN_H
 
+#include "kernels/cuda/plugin.h"
 #include "trainer/base/buf.h"
 #include "trainer/config.h"
 #include "trainer/facts.h"
@@ -20,11 +21,12 @@ struct plan_device {
     int32_t tokens_enough;    /* beyond this many tokens a micro-batch is not faster */
     int32_t tokens_half;      /* at this many tokens products reach half their rate: efficiency n / (n + tokens_half) */
     enum dtype act;
+    char holder[128];         /* the process that holds most of what is not free; "" = none or unknown */
 };
 /* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
-/* This machine through an open backend. */
-int plan_here(struct ops *o, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
+/* This machine through an open backend. card: the card behind it as it was before it was opened (zero for the CPU). */
+int plan_here(struct ops *o, const struct cuda_card *card, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
 
 struct plan {
     struct plan_device device;

@@ -1,7 +1,7 @@
 /* verb_version.c - `lorat version`. */
 #include <stdio.h>
 
-#include "kernels/ops.h"
+#include "trainer/device.h"
 #include "trainer/git_version.h"
 #include "trainer/options.h"
 #include "trainer/verbs.h"
@@ -35,7 +35,7 @@ int verb_version(int argc, char **argv, struct err *e)
     static const struct option_table table = {
         .verb = "version",
         .args = "",
-        .about = "Print the version of lorat, its compiler and libraries, and what this CPU can do.",
+        .about = "Print the version of lorat, its compiler and libraries, what this CPU can do, and the cards.",
         .example = "lorat version"};
     struct options o;
     int rc = options_read(&table, argc, argv, &o, e);
@@ -51,5 +51,9 @@ int verb_version(int argc, char **argv, struct err *e)
 #endif
     printf("libyaml: %s\n", yaml_tree_library());
     print_cpu();
+    struct buf cards = {0};
+    device_describe(&cards);
+    fputs(cards.n > 0 ? cards.data : "", stdout);
+    buf_free(&cards);
     return 0;
 }

@@ -55,7 +55,7 @@ static void test_classes(void)
         "seed",         "data.sequence_length", "data.packing",
         "data.shuffle", "data.too_long", "lora.rank",       "lora.alpha",           "lora.dropout",
         "lora.targets", "lora.scaling",  "lora.start_from", "train.batch",          "compute.precision"};
-    static const char *const free_keys[] = {"data.allow_unsealed",  "train.micro_batch",   "compute.recompute",
+    static const char *const free_keys[] = {"data.allow_unsealed",  "train.micro_batch",   "compute.recompute", "compute.gpus",
                                             "compute.memory_limit", "eval.every",          "eval.max_tokens",
                                             "eval.prompts",         "eval.answer_tokens",  "checkpoint.every",
                                             "checkpoint.keep",      "checkpoint.keep_best"};

@@ -295,6 +295,21 @@ static const struct {
      "o_proj, "
      "gate_proj, up_proj and down_proj. It stands twice in the list."},
     {"%HEAD"
+     "compute: {gpus: 1}\n",
+     "job.yaml:4:17: compute.gpus: found \"1\", expected a list of different cards, each 0 to 15, such as [1], or auto. For one card write a list, as in [1]."},
+    {"%HEAD"
+     "compute: {gpus: []}\n",
+     "job.yaml:4:17: compute.gpus: found a list, expected a list of different cards, each 0 to 15, such as [1], or auto. The list is empty."},
+    {"%HEAD"
+     "compute: {gpus: [16]}\n",
+     "job.yaml:4:18: compute.gpus: found \"16\", expected a list of different cards, each 0 to 15, such as [1], or auto."},
+    {"%HEAD"
+     "compute: {gpus: [2, 2]}\n",
+     "job.yaml:4:21: compute.gpus: found \"2\", expected a list of different cards, each 0 to 15, such as [1], or auto. It stands twice in the list."},
+    {"%HEAD"
+     "compute: {gpus: all}\n",
+     "job.yaml:4:17: compute.gpus: found \"all\", expected a list of different cards, each 0 to 15, such as [1], or auto."},
+    {"%HEAD"
      "eval: {prompts: hello}\n",
      "job.yaml:4:17: eval.prompts: found \"hello\", expected a list of at most 32 texts of 1 to 1023 bytes. For one prompt write "
      "a list: "

@@ -128,6 +128,9 @@ static void draw_value(const struct config_key *key, struct config *c)
     case TYPE_TARGETS:
         *(uint32_t *)field = 1 + draw(127);
         break;
+    case TYPE_CARDS:
+        *(uint32_t *)field = 1 + draw((1u << CONFIG_MAX_CARDS) - 1);
+        break;
     case TYPE_PROMPTS:
         c->eval.n_prompts = (int)draw(CONFIG_MAX_PROMPTS + 1);
         for (int i = 0; i < c->eval.n_prompts; i++)

@@ -16,7 +16,7 @@ static int load(struct job *j, const char *model, const char *adapter, int32_t n
         TRY(chat_adapter_config(adapter, &j->c, e));
     TRY(source_open(model, false, &j->source, e));
     TRY(lora_plan(&j->source.facts, &j->c, &j->lora, e));
-    TRY(job_device(&j->c, &j->ops, e));
+    TRY(device_open(&j->c, &j->ops, &j->card, e));
     struct model_shape shape = {.n = n, .sequence_length = n, .positions = n, .head_chunk = n, .recompute = RECOMPUTE_FULL};
     TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &shape, e));
     TRY(model_allocate(&j->model, e));
