@@ -8,9 +8,15 @@
 #include "kernels/ops.h"
 #include "trainer/base/err.h"
 
+/* What sums have cost since the loop last set it to zero; filled by the implementation at the latest when the sum's result is read. */
+struct comm_cost {
+    double wait_s; /* the step could do nothing else meanwhile (exposed communication) */
+    int64_t bytes; /* of the buffers that were summed */
+};
 struct comm {
     int rank, ranks;
     void *state;
+    struct comm_cost cost;
     /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream. */
     int (*sum)(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e);
     /* Progress counter for the watcher: call while loading, evaluating, saving too. */

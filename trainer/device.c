@@ -115,6 +115,16 @@ int device_open(const struct config *c, struct ops **out, struct cuda_card *card
          c->compute.device == DEVICE_AUTO ? " all the same" : "");
 }
 
+void device_libraries(const struct ops *o, char *out, size_t size)
+{
+    const struct cuda_plugin *plugin;
+    struct err e;
+    if (strcmp(o->name, "cpu") != 0 && plugin_cuda(&plugin, &e) == 0)
+        plugin->versions(out, size);
+    else
+        snprintf(out, size, "%s%s", strstr(__VERSION__, "lang") != NULL ? "" : "gcc ", __VERSION__);
+}
+
 void device_describe(struct buf *out)
 {
     const struct cuda_plugin *plugin;

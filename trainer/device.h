@@ -15,6 +15,8 @@ int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const str
  * but cannot be used is an error, never a silent fall to the CPU. precision auto: BF16 on a card and on a CPU that multiplies it,
  * else F32. card (may be NULL): the card as it was before a context was made on it; all zero on the CPU. */
 int device_open(const struct config *c, struct ops **out, struct cuda_card *card, struct err *e);
+/* What the backend's results and speed hang on beside lorat itself: driver and libraries, or the compiler. */
+void device_libraries(const struct ops *o, char *out, size_t size);
 /* For `lorat version`: the plug-in's versions and the cards, or in one line why there is none. */
 void device_describe(struct buf *out);
 

@@ -12,6 +12,7 @@
 #include "trainer/base/io.h"
 #include "trainer/base/json.h"
 #include "trainer/base/log.h"
+#include "trainer/git_version.h"
 
 double metrics_now(void)
 {
@@ -63,6 +64,32 @@ static void put(struct buf *b, const char *key, double v)
     json_put_f64(b, v);
 }
 
+static void put_s(struct buf *b, const char *key, double v)
+{
+    put(b, key, round(v * 1e6) / 1e6);
+}
+
+static void put_text(struct buf *b, const char *key, const char *text)
+{
+    buf_printf(b, ", \"%s\": ", key);
+    json_put_string(b, text, strlen(text));
+}
+
+static void put_split(struct buf *b, const struct metrics_split *s, double seconds)
+{
+    put_s(b, "compute_s", s->compute_s);
+    put_s(b, "comm_s", s->comm_s);
+    put_s(b, "wait_s", s->wait_s);
+    put_s(b, "optim_s", s->optim_s);
+    put_s(b, "save_s", s->save_s);
+    buf_printf(b, ", \"comm_bytes\": %lld", (long long)s->comm_bytes);
+    if (isnan(s->energy_j))
+        return;
+    put_s(b, "energy_j", s->energy_j);
+    if (seconds > 0)
+        put(b, "power_w", round(s->energy_j / seconds * 100) / 100);
+}
+
 static void seconds_text(char text[24], double s)
 {
     if (s < 90)
@@ -97,21 +124,38 @@ void metrics_step(struct metrics *m, const struct metrics_step *s)
     buf_printf(b, ", \"tokens\": %lld, \"targets\": %lld", (long long)s->tokens, (long long)s->targets);
     put(b, "tok_s", round(tok_s * 10) / 10);
     put(b, "gemm_share", round(share * 1e4) / 1e4);
-    put(b, "wait_s", round(s->wait_s * 1e6) / 1e6);
+    put_s(b, "seconds", s->seconds);
+    put_split(b, &s->split, s->seconds);
     buf_printf(b, ", \"time\": %lld%s}\n", (long long)time(NULL), s->finite ? "" : ", \"skipped\": true");
     metrics_line(m, "metrics.jsonl", b->data, b->n);
     show(m, s, tok_s, share);
 }
 
-void metrics_eval(struct metrics *m, int64_t step, double loss, double targets)
+void metrics_eval(struct metrics *m, int64_t step, double loss, double targets, double seconds)
 {
     struct buf *b = &m->line;
     buf_clear(b);
     buf_printf(b, "{\"step\": %lld", (long long)step);
     put(b, "eval_loss", loss);
     put(b, "eval_targets", targets);
+    put_s(b, "seconds", seconds);
     buf_printf(b, ", \"time\": %lld}\n", (long long)time(NULL));
     metrics_line(m, "metrics.jsonl", b->data, b->n);
+}
+
+static void put_machine(struct buf *b, const struct metrics_summary *s)
+{
+    put_s(b, "step_s", s->step_s);
+    put_s(b, "eval_s", s->eval_s);
+    put_split(b, &s->split, s->step_s);
+    buf_printf(b, ", \"ranks\": %d, \"devices\": [", s->ranks);
+    json_put_string(b, s->device, strlen(s->device));
+    buf_puts(b, "]");
+    put_text(b, "interconnect", s->interconnect);
+    put_text(b, "precision", s->precision);
+    put_text(b, "version", LORAT_VERSION);
+    put_text(b, "git", LORAT_GIT);
+    put_text(b, "libraries", s->libraries);
 }
 
 void metrics_summary(const char *run_dir, const struct metrics_summary *s)
@@ -134,6 +178,7 @@ void metrics_summary(const char *run_dir, const struct metrics_summary *s)
     put(&b, "wait_share", s->wait_share);
     put(&b, "peak_bytes", s->peak_bytes);
     put(&b, "plan_bytes", s->plan_bytes);
+    put_machine(&b, s);
     buf_puts(&b, ", \"adapter\": ");
     if (s->adapter != NULL)
         json_put_string(&b, s->adapter, strlen(s->adapter));

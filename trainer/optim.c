@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "trainer/metrics.h"
+
 double optim_rate(const struct config *c, int64_t step, int64_t total)
 {
     double rate = c->train.learning_rate;
@@ -43,7 +45,8 @@ int optim_step(struct model *m, struct comm *comm, const struct config *c, doubl
     TRY(comm->sum(comm, m->o, m->t.grads, count + TAIL_SUMMED, e));
     m->o->grad_stats(m->o, tail + TAIL_SQUARES, m->t.grads, count);
     TRY(m->o->download(m->o, got, tail, sizeof got, e));
-    *out = (struct optim_result){.weight = got[TAIL_WEIGHT], .stop = got[TAIL_STOP] != 0, .finite = true};
+    *out = (struct optim_result){
+        .weight = got[TAIL_WEIGHT], .stop = got[TAIL_STOP] != 0, .finite = true, .read_at = metrics_now()};
     if (out->weight == 0) /* no target token in the whole step: loss 0, nothing changes */
         return 0;
     out->loss = got[TAIL_LOSS] / out->weight;

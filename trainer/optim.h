@@ -20,6 +20,7 @@ struct optim_result {
     bool updated;  /* false: skipped (not finite) or nothing to learn (weight 0) */
     bool finite;
     bool stop;     /* some rank was asked to stop */
+    double read_at; /* metrics_now() when the sum was read back: every product of the step is done */
 };
 /* After the last micro-batch of a step: one sum over ranks, one read-back, then the update or nothing. updates: how many went before
  * (AdamW's t - 1). When the step is skipped, params, m and v are untouched. The norm and the clip are PyTorch's clip_grad_norm_. */

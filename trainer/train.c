@@ -23,6 +23,7 @@ static int save(struct run *r, struct err *e)
     const struct config *c = &r->job.c;
     if (r->saved == r->state.step)
         return 0;
+    double start = metrics_now();
     r->job.comm.alive(&r->job.comm, r->state.step, "saving");
     TRY(run_block(r, &block, e));
     TRY(state_save(r->job.run_dir, &r->job.lora, c, &block, &r->state, e));
@@ -32,6 +33,8 @@ static int save(struct run *r, struct err *e)
     struct err pruning = {0};
     if (run_prune(r->job.run_dir, c->checkpoint.keep, c->checkpoint.keep_best ? r->state.best_step : -1, &pruning) != 0)
         log_warn("%s. Old checkpoints were left in place", pruning.text);
+    r->save_s += metrics_now() - start;
+    r->spent.split.save_s += metrics_now() - start;
     return 0;
 }
 
@@ -49,7 +52,7 @@ static int accumulate(struct run *r, struct metrics_step *s, struct err *e)
     model_zero_grads(m);
     for (int32_t k = 0; k < r->job.plan.accumulation; k++) {
         struct batch *b;
-        TRY(loader_next(r->train, &b, &s->wait_s, e));
+        TRY(loader_next(r->train, &b, &s->split.wait_s, e));
         if (b == NULL)
             FAIL(e, ERR_INTERNAL, "the dataset ended at step %lld, expected %lld steps", (long long)r->state.step, (long long)r->total);
         int rc = model_accumulate(m, b, r->state.step, e);
@@ -89,20 +92,41 @@ static int note_skip(struct run *r, const struct optim_result *result, struct er
          (long long)r->state.step, limit, last);
 }
 
+/* Where the time from start to now went, into the step and the run's sums. */
+static void split_time(struct run *r, struct metrics_step *s, const struct optim_result *result, double start, double joules)
+{
+    struct metrics_split *t = &s->split, *sum = &r->spent.split;
+    double now = metrics_now();
+    s->seconds = now - start;
+    t->comm_s = r->job.comm.cost.wait_s;
+    t->comm_bytes = r->job.comm.cost.bytes;
+    t->optim_s = now - result->read_at;
+    t->compute_s = fmax(s->seconds - t->comm_s - t->wait_s - t->optim_s, 0);
+    t->energy_j = energy_read(&r->energy) - joules;
+    t->save_s = r->save_s;
+    r->save_s = 0;
+    sum->compute_s += t->compute_s;
+    sum->comm_s += t->comm_s;
+    sum->wait_s += t->wait_s;
+    sum->optim_s += t->optim_s;
+    sum->comm_bytes += t->comm_bytes;
+    sum->energy_j += t->energy_j;
+}
+
 static int one_step(struct run *r, struct optim_result *result, struct err *e)
 {
     struct metrics_step s = {.total = r->total, .rate = optim_rate(&r->job.c, r->state.step, r->total), .gemm_rate = r->job.gemm_rate};
-    double start = metrics_now();
+    double start = metrics_now(), joules = energy_read(&r->energy);
     r->job.model.flop = 0;
+    r->job.comm.cost = (struct comm_cost){0};
     TRY(accumulate(r, &s, e));
     TRY(optim_step(&r->job.model, &r->job.comm, &r->job.c, s.rate, r->state.updates, result, e));
-    s.seconds = metrics_now() - start;
+    split_time(r, &s, result, start, joules);
     r->state.step++;
     r->state.updates += result->updated;
     r->state.tokens += s.step_tokens;
     r->state.targets += s.targets;
     r->spent.seconds += s.seconds;
-    r->spent.wait_s += s.wait_s;
     r->spent.flop += r->job.model.flop;
     r->spent.tokens += s.step_tokens;
     s.step = r->state.step;
@@ -119,7 +143,9 @@ static int one_step(struct run *r, struct optim_result *result, struct err *e)
 static int evaluate(struct run *r, struct err *e)
 {
     bool better;
+    double start = metrics_now();
     TRY(run_evaluate(r, &better, e));
+    r->spent.eval_s += metrics_now() - start;
     r->state.evaluated = r->state.step;
     if (metrics_now() - r->measured_s > 60) {
         job_measure(&r->job);
@@ -175,14 +201,18 @@ static int write_adapter(struct run *r, char *path, size_t size, struct err *e)
 
 static void summarise(struct run *r, const char *state, const char *adapter)
 {
+    char libraries[256];
     double s = r->spent.seconds;
+    device_libraries(r->job.ops, libraries, sizeof libraries);
     metrics_summary(r->job.run_dir, &(struct metrics_summary){
         .name = r->job.c.name, .state = state, .step = r->state.step, .steps = r->total, .tokens = r->state.tokens,
         .skipped = r->state.skipped, .loss = r->loss, .eval_first = r->eval_first, .eval_loss = r->eval_last,
         .seconds = metrics_now() - r->started, .ready_s = r->ready_s, .tok_s = s > 0 ? (double)r->spent.tokens / s : NAN,
         .gemm_share = s > 0 && r->job.gemm_rate > 0 ? r->spent.flop / s / r->job.gemm_rate : NAN,
-        .wait_share = s > 0 ? r->spent.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
-        .plan_bytes = (double)r->job.plan.total_bytes, .adapter = adapter});
+        .wait_share = s > 0 ? r->spent.split.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
+        .plan_bytes = (double)r->job.plan.total_bytes, .adapter = adapter,
+        .split = r->spent.split, .step_s = s, .eval_s = r->spent.eval_s, .ranks = r->job.comm.ranks, .device = r->job.ops->device,
+        .interconnect = "", .libraries = libraries, .precision = r->job.ops->act == DT_BF16 ? "bf16" : "f32"});
 }
 
 static int run_all(struct run *r, struct err *e)

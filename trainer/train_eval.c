@@ -93,13 +93,13 @@ static int evaluate_loss(struct run *r, double *loss, double *weight, struct err
 
 int run_evaluate(struct run *r, bool *better, struct err *e)
 {
-    double loss, weight;
+    double loss, weight, start = metrics_now();
     if (better != NULL)
         *better = false;
     if (r->validation != NULL) {
         TRY(evaluate_loss(r, &loss, &weight, e));
         double mean = weight > 0 && !isnan(loss) ? loss / weight : NAN;
-        metrics_eval(&r->metrics, r->state.step, mean, weight);
+        metrics_eval(&r->metrics, r->state.step, mean, weight, metrics_now() - start);
         log_note("step %lld: evaluation loss %.4f over %.0f target tokens", (long long)r->state.step, mean, weight);
         if (isnan(r->eval_first))
             r->eval_first = mean;

@@ -4,6 +4,7 @@
 
 #include "checkpoints/run.h"
 #include "datasets/loader.h"
+#include "trainer/energy.h"
 #include "trainer/job.h"
 #include "trainer/metrics.h"
 #include "trainer/state.h"
@@ -27,9 +28,12 @@ struct run {
     double ready_s;           /* from the start of the command to the first micro-batch */
     double loss, eval_first, eval_last; /* NaN until known */
     struct {                  /* of this process, for the summary */
-        double seconds, wait_s, flop;
+        double seconds, flop, eval_s;
+        struct metrics_split split;
         int64_t tokens;
     } spent;
+    double save_s;            /* saving since the last line of metrics.jsonl */
+    struct energy energy;     /* of the CPU; empty where the work is a card's */
 };
 
 /* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. */

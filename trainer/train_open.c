@@ -287,6 +287,9 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     TRY(open_state(r, e));
     TRY(write_job(r, e));
     metrics_open(&r->metrics, r->job.run_dir);
+    if (!r->job.plan.device.cuda)
+        energy_open(&r->energy, NULL);
+    r->spent.split.energy_j = energy_read(&r->energy); /* 0, or NaN */
     job_measure(&r->job);
     return loader_start(r->train, r->state.step, r->epochs, e);
 }
@@ -296,6 +299,7 @@ void run_close(struct run *r)
     loader_close(r->train);
     loader_close(r->validation);
     metrics_close(&r->metrics);
+    energy_close(&r->energy);
     run_lock_drop(r->lock);
     run_found_free(&r->found);
     mem_free(r->stage);
