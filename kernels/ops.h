@@ -145,7 +145,8 @@ struct ops {
      * the scaled scores (natural log), may be NULL. Online softmax; Q any multiple of 8 up to 256. */
     void (*attention_forward)(struct ops *o, const struct attention *a, void *out, float *lse, const void *q, const void *k,
                               const void *v);
-    /* dq, dk, dv = ; spans have q_len == k_len. delta (n, H) F32 is scratch. dq, dk, dv may be q, k, v only if all three are. */
+    /* dq, dk, dv = ; spans have q_len == k_len. delta (n, H) F32 is scratch. Not in place: kernels that
+     * give dq and dk apart read q and k twice, and a copy would take as much memory as they have. */
     void (*attention_backward)(struct ops *o, const struct attention *a, void *dq, void *dk, void *dv, const void *dout,
                                const void *out, const float *lse, const void *q, const void *k, const void *v, float *delta);
     /* a (n, F) = silu(g) * u; gu (n, 2F) holds g in its first F columns, u in the others. */
@@ -183,6 +184,13 @@ struct ops {
     /* A named range in a profiler's timeline; name NULL ends the innermost one. */
     void (*mark)(struct ops *o, const char *name);
 };
+
+/* A range around what is queued until it is ended; backends without a profiler take no notice. */
+static inline void ops_mark(struct ops *o, const char *name)
+{
+    if (o->mark != NULL)
+        o->mark(o, name);
+}
 
 /* The CPU backend. act DT_BF16 needs AVX512_BF16 (or AMX) for speed but works anywhere. threads 0 = all cores. */
 int ops_cpu_open(enum dtype act, int threads, struct ops **out, struct err *e);

@@ -21,6 +21,8 @@ extern "C" {
 
 struct lt;      /* lt.cu: cuBLASLt and the plans of products */
 struct staging; /* memory.cu: pinned host memory and its ring on the device */
+/* $LORAT_ATTENTION: auto is the fastest that takes the shape; the others are for tests and comparisons (attention.cu). */
+enum attention_path { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_MMA };
 struct cuda {
     struct ops ops;
     int card;              /* the driver's number */
@@ -29,6 +31,7 @@ struct cuda {
     cudaStream_t stream, uploads;
     char *workspace;
     size_t workspace_size;
+    enum attention_path attention;
     bool failed;           /* sticky: see `check` in ops.h */
     struct err error;
     struct staging *staging;

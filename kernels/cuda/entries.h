@@ -58,6 +58,7 @@ void cuda_adamw_update(struct ops *o, float *p, const float *g, float *m, float 
 
 /* attention.cu chooses among attention_mma_*.cu (BF16, head size 64 and 128), attention_plain.cu (everything else, and the
  * reference of the fast path) and attention_cudnn.cpp. */
+int attention_path_read(enum attention_path *out, struct err *e);
 void cuda_attention_forward(struct ops *o, const struct attention *a, void *out, float *lse, const void *q, const void *k, const void *v);
 void cuda_attention_backward(struct ops *o, const struct attention *a, void *dq, void *dk, void *dv, const void *dout, const void *out, const float *lse, const void *q, const void *k, const void *v, float *delta);
 

@@ -95,6 +95,7 @@ static int begin(struct cuda *c, struct err *e)
     if (!cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") ||
         !cuda_ok(c, cudaStreamCreateWithFlags(&c->uploads, cudaStreamNonBlocking), "a stream"))
         return cuda_check(&c->ops, e);
+    TRY(attention_path_read(&c->attention, e));
     TRY(staging_open(c, e));
     return lt_open(c, e);
 }
