@@ -1,5 +1,8 @@
-/* comm.h - sums over ranks. One table, filled by comm_solo for a single rank; ranks of one machine, NCCL, or an mpirun or
- * srun that is joined are further ways to fill it. */
+/* comm.h - what ranks do together. One table, filled by comm_solo for a single rank and by comm_local for ranks of one machine (see
+ * ranks.h); NCCL, or an mpirun or srun that is joined, are further ways to fill it.
+ *
+ * Every call but `alive` is collective: all ranks make the same calls in the same order. A call fails (ERR_PEER) when another rank
+ * is gone; the caller then leaves as soon as it can. */
 #ifndef LORAT_COMM_H
 #define LORAT_COMM_H
 
@@ -17,9 +20,17 @@ struct comm {
     int rank, ranks;
     void *state;
     struct comm_cost cost;
-    /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream. */
+    /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream where the
+     * backend can, else waits. */
     int (*sum)(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e);
-    /* Progress counter for the watcher: call while loading, evaluating, saving too. */
+    /* v (n) on the host: sum over ranks in rank order, the same bits on every rank. */
+    int (*sum_host)(struct comm *c, double *v, int n, struct err *e);
+    /* bytes of rank 0 to all. */
+    int (*share)(struct comm *c, void *data, size_t bytes, struct err *e);
+    /* Have all ranks the same bytes? No: ERR_PEER on every rank, naming `what` and the first rank that differs from rank 0. */
+    int (*same)(struct comm *c, const char *what, const void *data, size_t bytes, struct err *e);
+    /* Progress counter for the watcher: call while loading, training, evaluating and saving. doing: static text. Also passes on a
+     * request to stop that another rank received (stop.h). Never waits. */
     void (*alive)(struct comm *c, int64_t step, const char *doing);
     void (*close)(struct comm *c);
 };

@@ -15,6 +15,7 @@
 static struct {
     pthread_mutex_t lock;
     enum log_level level;
+    int rank;
     bool standing; /* a progress line without its newline is on the terminal */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_NORMAL};
 
@@ -32,6 +33,13 @@ void log_set_level(enum log_level level)
 {
     pthread_mutex_lock(&state.lock);
     state.level = level;
+    pthread_mutex_unlock(&state.lock);
+}
+
+void log_set_rank(int rank)
+{
+    pthread_mutex_lock(&state.lock);
+    state.rank = rank;
     pthread_mutex_unlock(&state.lock);
 }
 
@@ -94,9 +102,13 @@ void log_note(const char *format, ...)
 
 void log_warn(const char *format, ...)
 {
+    char prefix[64], rank[24] = "";
     va_list args;
+    if (state.rank > 0)
+        snprintf(rank, sizeof rank, "[rank %d] ", state.rank);
+    snprintf(prefix, sizeof prefix, "%s%s", rank, log_colour(STDERR_FILENO) ? "lorat: \033[33mwarning:\033[0m " : "lorat: warning: ");
     va_start(args, format);
-    put_line(log_colour(STDERR_FILENO) ? "lorat: \033[33mwarning:\033[0m " : "lorat: warning: ", format, args);
+    put_line(prefix, format, args);
     va_end(args);
 }
 

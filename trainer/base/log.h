@@ -10,6 +10,7 @@
 void log_start(void);
 enum log_level { LOG_QUIET, LOG_NORMAL };
 void log_set_level(enum log_level level);
+void log_set_rank(int rank); /* warnings of this process begin with "[rank N] "; 0 = no prefix */
 bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not dumb */
 bool log_terminal(int fd);
 void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
