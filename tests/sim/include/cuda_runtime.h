@@ -53,7 +53,9 @@ enum cudaDeviceAttr {
 };
 struct cudaDeviceProp {
     char name[256];
-    unsigned char uuid_bytes[16];
+    struct {
+        char bytes[16];
+    } uuid;
     size_t totalGlobalMem;
     int major, minor, multiProcessorCount, pciDomainID, pciBusID, pciDeviceID, l2CacheSize;
     size_t sharedMemPerBlockOptin;
