@@ -1,8 +1,12 @@
-/* memory.cu - device memory, the way in and out of it, and the remembered failure. */
+/* memory.cu - device memory and the remembered failure. */
 #include "kernels/cuda/cuda.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+extern "C" {
+#include "trainer/base/num.h"
+}
 
 void cuda_fail(struct cuda *c, enum err_code code, const char *format, ...)
 {
@@ -17,10 +21,30 @@ void cuda_fail(struct cuda *c, enum err_code code, const char *format, ...)
     err_set(&c->error, code, "%s", text);
 }
 
+/* "3.1 GiB of 24.0 GiB are free", and the runtime's own memory of the error taken away: a later call must not find it. */
+static const char *free_memory(char out[96])
+{
+    size_t left = 0, total = 0;
+    char l[32], t[32];
+    cudaGetLastError();
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess) {
+        cudaGetLastError();
+        snprintf(out, 96, "how much is free the driver does not tell");
+    } else
+        snprintf(out, 96, "%s of %s are free", num_format_bytes(l, left), num_format_bytes(t, total));
+    return out;
+}
+
 bool cuda_ok(struct cuda *c, cudaError_t rc, const char *where)
 {
-    if (rc != cudaSuccess)
-        cuda_fail(c, ERR_DEVICE, "cuda: %s: %s", where, cudaGetErrorString(rc));
+    char text[96];
+    if (rc == cudaErrorMemoryAllocation)
+        cuda_fail(c, ERR_DEVICE,
+                  "cuda: %s: the card's memory is full (%s), expected room. Lower train.micro_batch or data.sequence_length, or "
+                  "end other programs on the card",
+                  where, free_memory(text));
+    else if (rc != cudaSuccess)
+        cuda_fail(c, ERR_DEVICE, "cuda: %s: %s (%s), expected success", where, cudaGetErrorString(rc), cudaGetErrorName(rc));
     return rc == cudaSuccess;
 }
 
@@ -44,9 +68,16 @@ int cuda_check(struct ops *o, struct err *e)
 
 int cuda_alloc(struct ops *o, size_t bytes, void **out, struct err *e)
 {
-    if (cudaMalloc(out, bytes ? bytes : 1) != cudaSuccess)
-        FAIL(e, ERR_DEVICE, "cuda: no memory for a block of %zu bytes, expected enough. Lower the batch or the sequence length", bytes);
-    return 0;
+    char text[96], size[32];
+    cudaError_t rc = cudaMalloc(out, bytes ? bytes : 1);
+    if (rc == cudaSuccess)
+        return 0;
+    if (rc != cudaErrorMemoryAllocation)
+        FAIL(e, ERR_DEVICE, "cuda: a block of %zu bytes: %s (%s), expected memory", bytes, cudaGetErrorString(rc),
+             cudaGetErrorName(rc));
+    FAIL(e, ERR_DEVICE,
+         "cuda: no memory for a block of %zu bytes (%s): %s, expected enough. Lower train.micro_batch or data.sequence_length",
+         bytes, num_format_bytes(size, bytes), free_memory(text));
 }
 
 void cuda_release(struct ops *o, void *p) { cudaFree(p); }
@@ -61,13 +92,6 @@ int cuda_memory(struct ops *o, int64_t *free_bytes, int64_t *total_bytes, struct
     return 0;
 }
 
-void cuda_upload(struct ops *o, void *dst, const void *src_host, size_t bytes)
-{
-    struct cuda *c = cuda_of(o);
-    if (!c->failed && bytes)
-        cuda_ok(c, cudaMemcpyAsync(dst, src_host, bytes, cudaMemcpyHostToDevice, c->stream), "upload");
-}
-
 int cuda_sync(struct ops *o, struct err *e)
 {
     struct cuda *c = cuda_of(o);
@@ -75,14 +99,3 @@ int cuda_sync(struct ops *o, struct err *e)
         cuda_ok(c, cudaStreamSynchronize(c->stream), "waiting for the card");
     return cuda_check(o, e);
 }
-
-int cuda_download(struct ops *o, void *dst_host, const void *src, size_t bytes, struct err *e)
-{
-    struct cuda *c = cuda_of(o);
-    if (!c->failed && bytes)
-        cuda_ok(c, cudaMemcpyAsync(dst_host, src, bytes, cudaMemcpyDeviceToHost, c->stream), "download");
-    return cuda_sync(o, e);
-}
-
-int staging_open(struct cuda *c, struct err *e) { return 0; }
-void staging_close(struct cuda *c) {}
