@@ -5,7 +5,7 @@
  * templates over the element type, no C++ library, device features only through device.cuh.
  *
  * Order: everything is queued on `stream`. Small uploads travel on `uploads` into a staging ring on the device and are copied into
- * place on `stream`, so that the bus works while kernels run (memory.cu). */
+ * place on `stream`, so that the bus works while kernels run (staging.cu). */
 #ifndef LORAT_CUDA_H
 #define LORAT_CUDA_H
 
@@ -20,7 +20,7 @@ extern "C" {
 }
 
 struct lt;      /* lt.cu: cuBLASLt and the plans of products */
-struct staging; /* memory.cu: pinned host memory and its ring on the device */
+struct staging; /* staging.cu: pinned host memory and its ring on the device */
 /* $LORAT_ATTENTION: auto is the fastest that takes the shape; the others are for tests and comparisons (attention.cu). */
 enum attention_path { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_MMA };
 struct cuda {

@@ -14,14 +14,16 @@ int cuda_cards(struct cuda_card *out, int max, int *n, struct err *e);
 int cuda_alloc(struct ops *o, size_t bytes, void **out, struct err *e);
 void cuda_release(struct ops *o, void *p);
 int cuda_memory(struct ops *o, int64_t *free_bytes, int64_t *total_bytes, struct err *e);
-void cuda_upload(struct ops *o, void *dst, const void *src_host, size_t bytes);
-int cuda_download(struct ops *o, void *dst_host, const void *src, size_t bytes, struct err *e);
 int cuda_sync(struct ops *o, struct err *e);
 int cuda_check(struct ops *o, struct err *e);
+
+/* staging.cu */
+void cuda_upload(struct ops *o, void *dst, const void *src_host, size_t bytes);
+int cuda_download(struct ops *o, void *dst_host, const void *src, size_t bytes, struct err *e);
 int staging_open(struct cuda *c, struct err *e);
 void staging_close(struct cuda *c);
 
-/* lt.cu, gemm.cu, linear.cu */
+/* lt.cu, lt_tune.cu, gemm.cu, linear.cu */
 int lt_open(struct cuda *c, struct err *e);
 void lt_close(struct cuda *c);
 int cuda_tune(struct ops *o, void *scratch, size_t bytes, double budget_s, struct err *e);
