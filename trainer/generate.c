@@ -8,7 +8,7 @@
 #include "trainer/base/num.h"
 #include "trainer/model_internal.h"
 
-enum { PASS_TOKENS = 256 }; /* most tokens of one pass: prompts longer than this go in pieces */
+enum { PASS_TOKENS = MODEL_LEAST_TOKENS }; /* most tokens of one pass: prompts longer than this go in pieces */
 
 struct slot {
     struct prompt *p; /* NULL: free */

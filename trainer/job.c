@@ -1,11 +1,14 @@
 #include "trainer/job.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kernels/bench.h"
 #include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/num.h"
 #include "trainer/base/stop.h"
 
 int job_need_dataset(const struct config *c, struct err *e)
@@ -104,6 +107,25 @@ void job_measure(struct job *j)
     /* The best seen in this run: another program's work slows a measurement, nothing speeds it up. */
     if (seconds > 0 && flop / seconds > j->gemm_rate)
         j->gemm_rate = flop / seconds;
+}
+
+double job_device_bytes(const struct job *j)
+{
+    int64_t free_bytes, total_bytes;
+    if (j->ops == NULL || j->ops->unified || j->ops->memory(j->ops, &free_bytes, &total_bytes, NULL) != 0)
+        return NAN;
+    return (double)(j->card.free - free_bytes);
+}
+
+void job_check_memory(const struct job *j)
+{
+    char planned[32], reports[32];
+    double taken = job_device_bytes(j), plan = (double)j->plan.total_bytes, slack = plan / 100 + JOB_SLACK_BYTES;
+    if (taken <= plan + slack && taken >= plan - (double)j->ops->later_bytes - slack)
+        return;
+    if (!isnan(taken))
+        log_note("memory   planned %s, the driver reports %s", num_format_bytes(planned, (uint64_t)plan),
+                 num_format_bytes(reports, (uint64_t)(taken > 0 ? taken : 0)));
 }
 
 void job_close(struct job *j)

@@ -37,6 +37,12 @@ int job_load(struct job *j, struct err *e);
 int job_text(struct job *j, const char *name, struct err *e);
 /* Measure gemm_rate in about a quarter of a second; a later call can only raise it. Overwrites the activations. */
 void job_measure(struct job *j);
+/* Bytes of the card taken since before it was opened, by the driver; NaN on the CPU or when it does not tell. */
+double job_device_bytes(const struct job *j);
+/* Say it when that is not what was planned: more than 1 % and JOB_SLACK_BYTES over the plan, or under it by as much, leaving out what
+ * libraries take only later. */
+void job_check_memory(const struct job *j);
+enum { JOB_SLACK_BYTES = 8 << 20 }; /* each of the arenas begins on a page of the driver's: 2 MiB */
 void job_close(struct job *j); /* zero is closed */
 /* The message for a dataset that is not there: with the command that builds it. */
 int job_need_dataset(const struct config *c, struct err *e);

@@ -178,6 +178,7 @@ void metrics_summary(const char *run_dir, const struct metrics_summary *s)
     put(&b, "wait_share", s->wait_share);
     put(&b, "peak_bytes", s->peak_bytes);
     put(&b, "plan_bytes", s->plan_bytes);
+    put(&b, "device_bytes", s->device_bytes);
     put_machine(&b, s);
     buf_puts(&b, ", \"adapter\": ");
     if (s->adapter != NULL)

@@ -48,6 +48,7 @@ struct metrics_summary {
     int64_t step, steps, tokens, skipped;
     double loss, eval_first, eval_loss; /* NaN: none */
     double seconds, ready_s, tok_s, gemm_share, wait_share, peak_bytes, plan_bytes;
+    double device_bytes; /* what this process takes of a card, by the driver; NaN on the CPU */
     const char *adapter;
     struct metrics_split split; /* summed over the steps of this process */
     double step_s, eval_s;      /* seconds in steps, in evaluations; of this process */

@@ -29,6 +29,7 @@
 #include "trainer/frozen.h"
 #include "trainer/lora.h"
 
+enum { MODEL_LEAST_TOKENS = 256 }; /* the workspace is made for calls of at least so many tokens: generation's passes */
 struct model_shape {
     int32_t n;               /* most tokens in a micro-batch, a multiple of BATCH_ROUND */
     int32_t sequence_length; /* longest document */

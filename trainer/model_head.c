@@ -25,6 +25,7 @@ void head_loss(struct model *m, float *loss, bool backward)
 {
     const struct facts *f = m->facts;
     struct ops *o = m->o;
+    ops_mark(o, "head");
     last_residual(m);
     if (backward)
         o->zero(o, m->dx, (size_t)m->batch.n * (size_t)f->d * dtype_size(o->act));
@@ -41,6 +42,7 @@ void head_loss(struct model *m, float *loss, bool backward)
         o->rmsnorm_backward(o, m->dxg, m->dnf, m->xg, m->frozen.final_norm, c, f->d, f->norm_eps);
         o->scatter_rows(o, m->dx, f->d, m->dxg, f->d, rows, c, f->d);
     }
+    ops_mark(o, NULL);
 }
 
 int head_logits(struct model *m, int32_t n_rows, float *logits, struct err *e)

@@ -102,7 +102,8 @@ static void layout_scratch(struct model *m, struct arena *a)
     m->dxg = arena_take(a, head, c * f->d, s);
     m->logits = arena_take(a, head, c * f->v, s);
     m->eval = arena_take(a, head, TAIL_COUNT, sizeof(float));
-    struct ops_dims dims = {.n = n, .max_span = m->shape.positions, .d = f->d, .f = f->f, .h = f->h, .k = f->k, .q = f->q,
+    struct ops_dims dims = {.n = n > MODEL_LEAST_TOKENS ? n : MODEL_LEAST_TOKENS,
+                            .max_span = m->shape.positions, .d = f->d, .f = f->f, .h = f->h, .k = f->k, .q = f->q,
                             .v = f->v, .r = r, .head_chunk = (int32_t)c};
     m->workspace_bytes = m->o->workspace_bytes(m->o, &dims);
     m->workspace = arena_take(a, "workspace of the products", (int64_t)m->workspace_bytes, 1);

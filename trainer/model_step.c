@@ -57,9 +57,11 @@ static double attention_flop(const struct model *m, const struct batch *b)
 static void forward(struct model *m, const struct lora_step *s)
 {
     const struct facts *f = m->facts;
+    ops_mark(m->o, "forward");
     m->o->embed_forward(m->o, m->acts[0].x, &m->frozen.embed, m->batch.tokens, m->batch.n);
     for (int32_t l = 0; l < f->l; l++)
         block_forward(m, s, l, STAGE_ALL, l == 0);
+    ops_mark(m->o, NULL);
 }
 
 static struct lora_step lora_step_of(struct model *m, int64_t step, bool train)
@@ -81,11 +83,13 @@ int model_accumulate(struct model *m, const struct batch *b, int64_t step, struc
     forward(m, &s);
     o->weight_sum(o, tail + TAIL_WEIGHT, m->batch.weights, m->batch.n_rows);
     head_loss(m, tail + TAIL_LOSS, true);
+    ops_mark(o, "backward");
     for (int32_t l = last; l >= 0; l--) {
         if (l != last) /* the last block's working set still stands */
             block_forward(m, &s, l, again, true);
         block_backward(m, &s, l);
     }
+    ops_mark(o, NULL);
     double runs = 1 + 2.5 + (m->shape.recompute == RECOMPUTE_FULL ? (double)last / m->facts->l : 0);
     m->flop += runs * m->facts->l * attention_flop(m, b);
     return o->check(o, e);

@@ -33,8 +33,10 @@ static void update(struct model *m, const struct config *c, double rate, int64_t
                       .grad_scale = (float)(clip / r->weight),
                       .bias1 = (float)(1 - pow(c->train.beta1, t)),
                       .bias2 = (float)(1 - pow(c->train.beta2, t))};
+    ops_mark(m->o, "optimizer");
     m->o->adamw_update(m->o, m->t.params, m->t.grads, m->t.m, m->t.v, m->lora->count, &a);
     model_refresh(m);
+    ops_mark(m->o, NULL);
 }
 
 int optim_step(struct model *m, struct comm *comm, const struct config *c, double rate, int64_t updates, struct optim_result *out,

@@ -25,8 +25,12 @@ static int save(struct run *r, struct err *e)
         return 0;
     double start = metrics_now();
     r->job.comm.alive(&r->job.comm, r->state.step, "saving");
-    TRY(run_block(r, &block, e));
-    TRY(state_save(r->job.run_dir, &r->job.lora, c, &block, &r->state, e));
+    ops_mark(r->job.ops, "save");
+    int rc = run_block(r, &block, e);
+    if (rc == 0)
+        rc = state_save(r->job.run_dir, &r->job.lora, c, &block, &r->state, e);
+    ops_mark(r->job.ops, NULL);
+    TRY(rc);
     r->saved = r->state.step;
     r->last_save_s = metrics_now();
     log_note("saved %s/checkpoints/step-%08lld", r->job.run_dir, (long long)r->saved);
@@ -144,7 +148,10 @@ static int evaluate(struct run *r, struct err *e)
 {
     bool better;
     double start = metrics_now();
-    TRY(run_evaluate(r, &better, e));
+    ops_mark(r->job.ops, "evaluation");
+    int rc = run_evaluate(r, &better, e);
+    ops_mark(r->job.ops, NULL);
+    TRY(rc);
     r->spent.eval_s += metrics_now() - start;
     r->state.evaluated = r->state.step;
     if (metrics_now() - r->measured_s > 60) {
@@ -210,7 +217,7 @@ static void summarise(struct run *r, const char *state, const char *adapter)
         .seconds = metrics_now() - r->started, .ready_s = r->ready_s, .tok_s = s > 0 ? (double)r->spent.tokens / s : NAN,
         .gemm_share = s > 0 && r->job.gemm_rate > 0 ? r->spent.flop / s / r->job.gemm_rate : NAN,
         .wait_share = s > 0 ? r->spent.split.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
-        .plan_bytes = (double)r->job.plan.total_bytes, .adapter = adapter,
+        .plan_bytes = (double)r->job.plan.total_bytes, .device_bytes = job_device_bytes(&r->job), .adapter = adapter,
         .split = r->spent.split, .step_s = s, .eval_s = r->spent.eval_s, .ranks = r->job.comm.ranks, .device = r->job.ops->device,
         .interconnect = "", .libraries = libraries, .precision = r->job.ops->act == DT_BF16 ? "bf16" : "f32"});
 }

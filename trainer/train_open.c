@@ -10,10 +10,11 @@
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 #include "trainer/train_internal.h"
+#include "trainer/tuned.h"
 
 static int check_run_dir(const struct run *r, struct err *e)
 {
-    if (r->options->resume || r->options->fresh || !io_exists(r->job.run_dir))
+    if (r->options->resume || r->options->fresh || !io_exists(r->job.run_dir) || tuned_alone(r->job.run_dir))
         return 0;
     FAIL(e, ERR_STATE, "%s: a run of this name exists, expected a new name or a word on what to do with it. Say --resume to continue it or --fresh "
                        "to rename it and start again",
@@ -189,16 +190,29 @@ static void remove_leftovers(const char *dir)
     io_list_free(names, n);
 }
 
+/* The old run gets another name; its table of algorithms serves the new one too. */
+static int move_aside(struct run *r, struct err *e)
+{
+    char *moved = NULL, *table = tuned_keep(r->job.run_dir);
+    int rc = tuned_alone(r->job.run_dir) ? 0 : run_move_aside(r->job.run_dir, &moved, e);
+    if (rc == 0 && moved != NULL)
+        log_note("the old run is now %s", moved);
+    if (rc == 0 && moved != NULL && table != NULL) {
+        rc = io_mkdirs(r->job.run_dir, e);
+        if (rc == 0)
+            rc = tuned_put_back(r->job.run_dir, table, e);
+    }
+    free(moved);
+    free(table);
+    return rc;
+}
+
 /* The run's folder is this process's from here on. */
 static int enter_run(struct run *r, struct err *e)
 {
-    char adapter[192], *moved = NULL;
-    if (r->options->fresh) {
-        TRY(run_move_aside(r->job.run_dir, &moved, e));
-        if (moved != NULL)
-            log_note("the old run is now %s", moved);
-        free(moved);
-    }
+    char adapter[192];
+    if (r->options->fresh)
+        TRY(move_aside(r, e));
     TRY(io_mkdirs(r->job.run_dir, e));
     TRY(run_lock_take(r->job.run_dir, &r->lock, e));
     snprintf(adapter, sizeof adapter, "%s/adapter", r->job.run_dir);
@@ -283,6 +297,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     TRY(source_identity(&r->job.source, ".cache/lorat", r->state.base, e));
     introduce(r);
     TRY(enter_run(r, e));
+    TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));
@@ -291,6 +306,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
         energy_open(&r->energy, NULL);
     r->spent.split.energy_j = energy_read(&r->energy); /* 0, or NaN */
     job_measure(&r->job);
+    job_check_memory(&r->job);
     return loader_start(r->train, r->state.step, r->epochs, e);
 }
 

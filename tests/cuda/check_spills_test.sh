@@ -24,7 +24,7 @@ echo '__global__ void clean(float *x) { x[threadIdx.x] *= 2; }' >"$root/kernels/
 expect "a clean kernel" 0
 # 64 values live at once in at most 32 registers a thread.
 cat >"$root/kernels/cuda/spills.cu" <<'END'
-__global__ void __launch_bounds__(1024, 1) __maxnreg__(32) spills(float *x)
+__global__ void __maxnreg__(32) spills(float *x)
 {
     float v[64];
 #pragma unroll

@@ -51,7 +51,7 @@ static int fake_alloc(struct ops *o, size_t bytes, void **out, struct err *e)
 {
     int rc = cpu_alloc(o, bytes, out, e);
     if (rc == 0)
-        fake_taken += (int64_t)bytes + (is("greedy") ? 64 << 20 : 0);
+        fake_taken += (int64_t)bytes + (is("greedy") ? 128 << 20 : 0);
     return rc;
 }
 
@@ -104,7 +104,7 @@ static void fake_close(struct ops *o)
 
 static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
 {
-    if (ops_cpu_open(act, 2, out, e) != 0)
+    if (ops_cpu_open(act, 1, out, e) != 0)
         return -1;
     struct ops *o = *out;
     o->name = "cuda";

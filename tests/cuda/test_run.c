@@ -1,0 +1,128 @@
+/* test_run.c - lorat itself on a card, as far as a stand-in for the backend shows it: planning against the card's memory,
+ * training through device memory that the host does not read, the table of algorithms, and what is said when the card cannot be
+ * used. Arguments: lorat, lorat_fault, the fake plug-in. */
+#include "tests/e2e/e2e.h"
+
+static void fake(const char *kind) { setenv("LORAT_FAKE_CUDA", kind, 1); }
+
+/* The usual job on the device that auto finds. */
+static void make_job(void)
+{
+    char *job = e2e_read("job.yaml", NULL), *at = job != NULL ? strstr(job, "device: cpu") : NULL;
+    CHECK(at != NULL);
+    if (at != NULL)
+        memcpy(at, "gpus: auto ", strlen("gpus: auto ")); /* device is then auto too */
+    e2e_write("job.yaml", job);
+    free(job);
+}
+
+static void test_version(void)
+{
+    fake("");
+    E2E_RUN(0, "version");
+    CHECK_HAS(e2e_out, "cuda: CUDA 13.0, driver 13.0, cuBLAS 13.1.0 (simulated");
+    CHECK_HAS(e2e_out, "card 0: Fake RTX 3090, compute capability 8.6, 23.0 GiB of 24.0 GiB free\n");
+    fake("old");
+    E2E_RUN(0, "version");
+    CHECK_HAS(e2e_out, "compute capability 6.1, 23.0 GiB of 24.0 GiB free (no BF16 below 8.0: cannot be used)");
+    fake("no-driver");
+    E2E_RUN(0, "version");
+    CHECK_HAS(e2e_out, "cards: none (CUDA: the driver is of CUDA 12.4");
+}
+
+static void test_plan(void)
+{
+    fake("");
+    E2E_RUN(0, "plan job.yaml");
+    CHECK_HAS(e2e_out, "on Fake RTX 3090\n");
+    CHECK_HAS(e2e_out, "context and libraries             500.0 MiB"); /* a context of 300, and 200 that libraries take later */
+    CHECK_HAS(e2e_out, "of 23.0 GiB available");
+    CHECK(strstr(e2e_out, "dataset reader") == NULL); /* the host's memory, not the card's */
+    E2E_RUN(0, "plan job.yaml --set compute.memory_limit=600MiB");
+    CHECK_HAS(e2e_out, "of 600.0 MiB available");
+    E2E_RUN(7, "plan job.yaml --set compute.memory_limit=500MiB"); /* the context counts */
+    CHECK_HAS(e2e_out, "context and libraries 500.0 MiB. compute.memory_limit sets that");
+    fake("full");
+    E2E_RUN(7, "plan job.yaml");
+    CHECK_HAS(e2e_out, "16.0 MiB that are available");
+    CHECK_HAS(e2e_out, "python3 (pid 4711, 18.2 GiB) holds memory of this card");
+}
+
+static void test_refused(void)
+{
+    fake("");
+    E2E_RUN(7, "train job.yaml --set compute.gpus=[3]");
+    CHECK_HAS(e2e_out, "compute.gpus: found 3, expected one of the cards of this machine: 0: Fake RTX 3090");
+    CHECK_HAS(e2e_out, "compute.device: cpu");
+    fake("old");
+    E2E_RUN(7, "train job.yaml");
+    CHECK_HAS(e2e_out, "a Tesla P40 (6.1) cannot");
+    CHECK(!e2e_exists("runs/t"));
+}
+
+/* The same run through the fake card and on the CPU: the same backend works behind both, so the bytes are the same. */
+static void test_train(void)
+{
+    fake("");
+    E2E_RUN(0, "train job.yaml");
+    CHECK_HAS(e2e_out, "on Fake RTX 3090");
+    CHECK(strstr(e2e_out, "the driver reports") == NULL);
+    CHECK(e2e_summary("t", "device_bytes") > 300 << 20);
+    CHECK(e2e_summary("t", "device_bytes") <= e2e_summary("t", "plan_bytes"));
+    E2E_RUN(75, "train job.yaml --set name=stopped --stop-after 3");
+    E2E_RUN(0, "train job.yaml --set name=stopped --resume");
+    CHECK(e2e_same_state("t", "stopped", 6));
+    E2E_RUN(0, "train job.yaml --set compute.device=cpu --set name=cpu");
+    CHECK(e2e_same_state("t", "cpu", 6));
+    CHECK(isnan(e2e_summary("cpu", "device_bytes")));
+    E2E_RUN(0, "train job.yaml --set name=bf16 --set compute.precision=auto");
+    char *job = e2e_read("runs/bf16/job.yaml", NULL);
+    CHECK_HAS(job, "precision: bf16");
+    free(job);
+    fake("greedy");
+    E2E_RUN(0, "train job.yaml --set name=greedy");
+    CHECK_HAS(e2e_out, "memory   planned ");
+    CHECK_HAS(e2e_out, ", the driver reports ");
+}
+
+static void test_tune(void)
+{
+    fake("");
+    E2E_RUN(0, "tune job.yaml --set compute.device=cpu");
+    CHECK_HAS(e2e_out, "nothing to tune");
+    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1");
+    CHECK_HAS(e2e_out, "runs/tuned/tuned.txt: a micro-batch of ");
+    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1");      /* again, as long as no run has begun */
+    E2E_RUN(75, "train job.yaml --set name=tuned --stop-after 2"); /* no --fresh needed: it is no run yet */
+    CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
+    E2E_RUN(6, "tune job.yaml --set name=tuned");
+    CHECK_HAS(e2e_out, "the run has begun");
+    E2E_RUN(75, "train job.yaml --set name=tuned --resume --stop-after 4");
+    CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
+
+    e2e_write("runs/tuned/tuned.txt", "another card\n");
+    E2E_RUN(6, "train job.yaml --set name=tuned --resume");
+    CHECK_HAS(e2e_out, "runs/tuned/tuned.txt: made for another GPU, expected the table that this run began with");
+    CHECK_HAS(e2e_out, "--fresh, or remove the file");
+    E2E_RUN(6, "train job.yaml --set name=tuned --resume --set compute.device=cpu");
+    CHECK_HAS(e2e_out, "made for a card");
+    E2E_RUN(75, "train job.yaml --set name=tuned --fresh --stop-after 1"); /* the table comes along, and does not fit */
+    CHECK_HAS(e2e_out, "lorat: warning: runs/tuned/tuned.txt: made for another GPU. The library's own choice");
+    CHECK(e2e_exists("runs/tuned.old-1/tuned.txt"));
+    e2e_remove("runs/tuned/tuned.txt");
+    E2E_RUN(0, "train job.yaml --set name=tuned --resume");
+}
+
+int main(int argc, char **argv)
+{
+    e2e_begin(argc, argv);
+    setenv("LORAT_CUDA", argv[3], 1);
+    e2e_usual("tiny-llama");
+    make_job();
+    test_version();
+    test_plan();
+    test_refused();
+    test_train();
+    test_tune();
+    return e2e_end();
+}

@@ -1,0 +1,87 @@
+#include "trainer/tuned.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/mem.h"
+
+#define TUNED_FILE "tuned.txt"
+enum { PATH_BYTES = 256, MOST_BYTES = 4 << 20 };
+
+static const char *path_of(const char *run_dir, char path[PATH_BYTES])
+{
+    snprintf(path, PATH_BYTES, "%s/" TUNED_FILE, run_dir);
+    return path;
+}
+
+int tuned_save(struct ops *o, const char *run_dir, struct err *e)
+{
+    char path[PATH_BYTES];
+    struct buf text = {0};
+    int rc = o->tuned(o, &text, e);
+    if (rc == 0)
+        rc = text.failed ? mem_fail(e, path_of(run_dir, path), text.n)
+                         : io_write_file_atomic(path_of(run_dir, path), text.data, text.n, e);
+    buf_free(&text);
+    return rc;
+}
+
+int tuned_use(struct ops *o, const char *run_dir, bool resumed, struct err *e)
+{
+    char path[PATH_BYTES], *text = NULL;
+    size_t n;
+    struct err why = {0};
+    if (!io_exists(path_of(run_dir, path)))
+        return 0;
+    int rc = -1;
+    if (o->set_tuned == NULL)
+        err_set(&why, ERR_STATE, "made for a card, and this run is on %s", o->device);
+    else if (io_read_file(path, ERR_STATE, MOST_BYTES, &text, &n, &why) == 0)
+        rc = o->set_tuned(o, text, n, &why);
+    free(text);
+    if (rc == 0) {
+        log_note("products  %s", path);
+        return 0;
+    }
+    if (resumed)
+        FAIL(e, ERR_STATE,
+             "%s: %.600s, expected the table that this run began with: without it the run would go on with other bits. Resume "
+             "where "
+             "it was made, begin anew with --fresh, or remove the file to go on all the same",
+             path, why.text);
+    log_warn("%s: %s. The library's own choice of algorithms is used; lorat tune makes a new table", path, why.text);
+    return 0;
+}
+
+bool tuned_alone(const char *run_dir)
+{
+    char **names, path[PATH_BYTES];
+    size_t n, others = 0;
+    if (!io_exists(path_of(run_dir, path)) || io_list(run_dir, &names, &n, NULL) != 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        bool temporary = strncmp(names[i], "." TUNED_FILE, strlen("." TUNED_FILE)) == 0; /* of a write that was killed */
+        others += strcmp(names[i], TUNED_FILE) != 0 && strcmp(names[i], "lock") != 0 && !temporary;
+    }
+    io_list_free(names, n);
+    return others == 0;
+}
+
+char *tuned_keep(const char *run_dir)
+{
+    char path[PATH_BYTES], *text = NULL;
+    size_t n;
+    struct err ignored;
+    if (!io_exists(path_of(run_dir, path)) || io_read_file(path, ERR_STATE, MOST_BYTES, &text, &n, &ignored) != 0)
+        return NULL;
+    return text;
+}
+
+int tuned_put_back(const char *run_dir, const char *text, struct err *e)
+{
+    char path[PATH_BYTES];
+    return io_write_file_atomic(path_of(run_dir, path), text, strlen(text), e);
+}

@@ -1,0 +1,22 @@
+/* tuned.h - runs/<name>/tuned.txt: which algorithm of a product library the run uses for each shape. `lorat tune` writes it,
+ * training reads it. Another table may give other bits, so a run keeps the one it began with. */
+#ifndef LORAT_TUNED_H
+#define LORAT_TUNED_H
+
+#include <stdbool.h>
+
+#include "kernels/ops.h"
+
+/* What the backend has chosen into the run's folder, atomically. */
+int tuned_save(struct ops *o, const char *run_dir, struct err *e);
+/* The run's table into the backend, where there is one. One that does not fit (of another GPU or library version) is a warning,
+ * and the library's own choice is used; with `resumed` it is ERR_STATE, because the bits of a run that began with it would
+ * change. */
+int tuned_use(struct ops *o, const char *run_dir, bool resumed, struct err *e);
+/* Does the folder hold a table, and nothing of a run yet? */
+bool tuned_alone(const char *run_dir);
+/* The run's table as text (malloc'ed), NULL where there is none or it cannot be read; and back into another folder. */
+char *tuned_keep(const char *run_dir);
+int tuned_put_back(const char *run_dir, const char *text, struct err *e);
+
+#endif

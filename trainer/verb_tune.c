@@ -1,0 +1,165 @@
+/* verb_tune.c - `lorat tune JOB`: let the product library try its algorithms on the job's own shapes, and keep what is fastest.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoints/run.h"
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/mem.h"
+#include "trainer/base/num.h"
+#include "trainer/base/rng.h"
+#include "trainer/job.h"
+#include "trainer/metrics.h"
+#include "trainer/tuned.h"
+#include "trainer/verb_job.h"
+#include "trainer/verbs.h"
+
+static const struct option_row rows[] = {
+    SET_ROW,
+    {"seconds", "N", "how long to measure, about (default 60)", 0, false},
+};
+static const struct option_table table = {
+    .verb = "tune",
+    .args = "JOB",
+    .about = "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
+             "runs/<name>/tuned.txt, which lorat train "
+             "uses from then on. Do it before the run: a run that has begun keeps its algorithms. The weights are not read.",
+    .example = "lorat tune configs/qwen3-8b.yaml\nlorat train configs/qwen3-8b.yaml",
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof rows[0],
+    .min_args = 1,
+    .max_args = 1,
+};
+
+/* A full micro-batch of documents as long as the row, random tokens, every position but the last of a document a target. One
+ * block of memory behind it, owned by `block`. */
+static int make_batch(const struct job *j, struct batch *b, void **block, struct err *e)
+{
+    int32_t length = j->c.data.sequence_length, rows_in = j->plan.micro_batch,
+            n = (int32_t)num_round_up((int64_t)rows_in * length, BATCH_ROUND);
+    size_t each = (size_t)n * sizeof(int32_t), spans = ((size_t)rows_in + 1) * sizeof(struct span);
+    char *p = mem_alloc(5 * each + spans, 1);
+    *block = p;
+    if (p == NULL)
+        return mem_fail(e, "a micro-batch", 5 * each + spans);
+    *b = (struct batch){.n = n,
+                        .n_real = rows_in * length,
+                        .n_rows = rows_in,
+                        .max_span = length,
+                        .tokens = (int32_t *)(void *)p,
+                        .targets = (int32_t *)(void *)(p + each),
+                        .weights = (float *)(void *)(p + 2 * each),
+                        .positions = (int32_t *)(void *)(p + 3 * each),
+                        .keys = (uint32_t *)(void *)(p + 4 * each),
+                        .spans = (struct span *)(void *)(p + 5 * each)};
+    for (int32_t i = 0; i < n; i++) {
+        bool dead = i >= b->n_real, last = (i + 1) % length == 0;
+        b->tokens[i] =
+            dead ? 0 : (int32_t)(rng_at((uint64_t)j->c.seed, RNG_SAMPLE, (uint32_t)i, 0, 0).v[0] % (uint32_t)j->source.facts.v);
+        b->positions[i] = dead ? i - b->n_real : i % length;
+        b->keys[i] = (uint32_t)i;
+        b->weights[i] = dead || last ? 0 : 1;
+        b->weight_sum += b->weights[i];
+    }
+    for (int32_t i = 0; i < b->n_real - 1; i++)
+        b->targets[i] = b->tokens[i + 1];
+    for (int32_t i = 0; i < rows_in; i++)
+        b->spans[b->n_spans++] = (struct span){.q0 = i * length, .q_len = length, .k0 = i * length, .k_len = length};
+    if (n > b->n_real) {
+        struct span rest = {.q0 = b->n_real, .q_len = n - b->n_real, .k0 = b->n_real, .k_len = n - b->n_real};
+        b->spans[b->n_spans++] = rest;
+        b->max_span = rest.q_len > b->max_span ? rest.q_len : b->max_span;
+    }
+    return 0;
+}
+
+/* Seconds of a micro-batch forward and backward: the best of three after one that makes what is made on first use. */
+static int time_batch(struct job *j, const struct batch *b, double *best, struct err *e)
+{
+    struct model *m = &j->model;
+    *best = 0;
+    for (int i = 0; i < 4; i++) {
+        model_zero_grads(m);
+        TRY(m->o->sync(m->o, e));
+        double start = metrics_now();
+        TRY(model_accumulate(m, b, 0, e));
+        TRY(m->o->sync(m->o, e));
+        double s = metrics_now() - start;
+        if (i == 1 || (i > 1 && s < *best))
+            *best = s;
+    }
+    return 0;
+}
+
+static int measure(struct job *j, double budget_s, double *before, double *after, struct err *e)
+{
+    struct model *m = &j->model;
+    struct batch b;
+    void *block;
+    size_t scratch = (size_t)((char *)m->workspace - (char *)m->memory[ARENA_ACTIVATIONS]);
+    int rc = make_batch(j, &b, &block, e);
+    if (rc == 0)
+        rc = time_batch(j, &b, before, e);
+    if (rc == 0)
+        rc = m->o->tune(m->o, m->memory[ARENA_ACTIVATIONS], scratch, budget_s, e);
+    if (rc == 0)
+        rc = time_batch(j, &b, after, e);
+    mem_free(block);
+    return rc;
+}
+
+/* A run that has begun keeps its algorithms: a new table would change the bits of what follows. */
+static int enter(const struct job *j, struct run_lock **lock, struct err *e)
+{
+    if (io_exists(j->run_dir) && !tuned_alone(j->run_dir))
+        FAIL(
+            e, ERR_STATE,
+            "%s: the run has begun, expected one that is new: with other algorithms it would go on with other bits. Give the job "
+            "another name, or rename the folder",
+            j->run_dir);
+    TRY(io_mkdirs(j->run_dir, e));
+    return run_lock_take(j->run_dir, lock, e);
+}
+
+static int tune_job(struct job *j, double budget_s, struct run_lock **lock, struct err *e)
+{
+    double before, after;
+    TRY(job_plan(j, NULL, true, e));
+    if (j->ops->tune == NULL) {
+        printf("%s: nothing to tune, its products have one algorithm for each shape\n", j->ops->device);
+        return 0;
+    }
+    TRY(enter(j, lock, e));
+    TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &j->plan.shape, e));
+    TRY(model_allocate(&j->model, e));
+    j->ops->zero(j->ops, j->model.memory[ARENA_FROZEN], j->model.arenas[ARENA_FROZEN].size);
+    TRY(measure(j, budget_s, &before, &after, e));
+    TRY(tuned_save(j->ops, j->run_dir, e));
+    printf("%s/tuned.txt: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)\n", j->run_dir,
+           j->plan.shape.n, 1e3 * before, 1e3 * after, 100 * (after / before - 1));
+    return 0;
+}
+
+int verb_tune(int argc, char **argv, struct err *e)
+{
+    struct options o;
+    struct run_lock *lock = NULL;
+    int64_t seconds = 60;
+    int rc = options_read(&table, argc, argv, &o, e);
+    struct job *j = mem_alloc(1, sizeof *j);
+    if (rc == 0 && j == NULL)
+        rc = mem_fail(e, "a job", sizeof *j);
+    if (rc == 0)
+        rc = options_i64(&o, "seconds", 1, 86400, &seconds, e);
+    if (rc == 0)
+        rc = verb_job(&o, o.args[0], &j->c, e);
+    if (rc == 0)
+        rc = tune_job(j, (double)seconds, &lock, e);
+    if (j != NULL)
+        job_close(j);
+    run_lock_drop(lock);
+    mem_free(j);
+    options_free(&o);
+    return rc < 0 ? -1 : 0;
+}
