@@ -14,6 +14,7 @@
     X("export", verb_export, "write a trained adapter for other programs, or merge it")          \
     X("runs", verb_runs, "list the runs and where they stand")                                   \
     X("verify", verb_verify, "prove a claim on this machine: verify resume JOB")                 \
+    X("tune", verb_tune, "choose the fastest algorithms for a job's products on this card")      \
     X("version", verb_version, "version, libraries and what this CPU can do")                    \
     X("help", verb_help, "help on a verb")
 
