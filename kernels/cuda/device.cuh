@@ -35,6 +35,7 @@
  *                                       b[0] = B[2t..2t+1][g], b[1] = B[2t+8..][g]; d[0..1] = D[g][2t..], d[2..3] = D[g+8][2t..]
  *   exp2_fast(x)                        2^x, relative error below 2^-21 (ex2.approx.ftz: denormal results are 0)
  *   inv_sqrt(x)                         1/sqrt(x), relative error below 2^-22 (rsqrt.approx)
+ *   inv_fast(x)                         1/x, relative error below 2^-22 (rcp.approx.ftz: denormal results are 0)
  *   bf16_round(x)                       float to bf16 bits, nearest even
  *   bf16_pair(lo, hi)                   two of them, lo in the low half
  *   threadIdx, blockIdx, blockDim, gridDim as always */

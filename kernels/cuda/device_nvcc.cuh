@@ -65,6 +65,12 @@ __device__ static __forceinline__ float exp2_fast(float x)
     return y;
 }
 __device__ static __forceinline__ float inv_sqrt(float x) { return rsqrtf(x); }
+__device__ static __forceinline__ float inv_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 __device__ static __forceinline__ bf16 bf16_round(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 __device__ static __forceinline__ uint32_t bf16_pair(float lo, float hi)
 {

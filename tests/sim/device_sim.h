@@ -95,6 +95,11 @@ static inline float exp2_fast(float x)
     return fabsf(y) < 0x1p-126f ? 0.0f : y;
 }
 static inline float inv_sqrt(float x) { return 1.0f / sqrtf(x); }
+static inline float inv_fast(float x)
+{
+    float y = fabsf(x) < 0x1p-126f ? copysignf(INFINITY, x) : 1.0f / x; /* a denormal x is 0 */
+    return fabsf(y) < 0x1p-126f ? copysignf(0.0f, y) : y;
+}
 static inline bf16 bf16_round(float x) { return bf16_from_f32(x); }
 static inline uint32_t bf16_pair(float lo, float hi) { return (uint32_t)bf16_from_f32(hi) << 16 | bf16_from_f32(lo); }
 
