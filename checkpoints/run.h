@@ -27,6 +27,8 @@ struct run_lock; /* holds runs/<name>/lock (flock, with pid and host inside for 
 /* A second process on the same run is refused with ERR_STATE, naming the pid that holds it. */
 int run_lock_take(const char *run_dir, struct run_lock **out, struct err *e);
 void run_lock_drop(struct run_lock *l); /* NULL is fine */
+/* Does a live process work on the run? A lock file that is left behind does not mislead: flock is free when its holder dies. */
+bool run_is_locked(const char *run_dir);
 
 /* Write checkpoint `step` (replaces one of the same step). On return 0 it is on the disk. Removes what killed saves left first; the
  * caller holds the run's lock. */

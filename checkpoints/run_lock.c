@@ -104,3 +104,16 @@ void run_lock_drop(struct run_lock *l)
     io->close(l->fd);
     mem_free(l);
 }
+
+bool run_is_locked(const char *run_dir)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/lock", run_dir) >= (int)sizeof path)
+        return false;
+    int fd = io->open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+    if (fd < 0)
+        return false;
+    bool held = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    io->close(fd);
+    return held;
+}

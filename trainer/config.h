@@ -28,6 +28,7 @@ struct config {
     int64_t seed;
     struct {
         char path[CONFIG_TEXT];
+        enum cfg_placement placement;
     } model;
     struct {
         char train[CONFIG_TEXT];
@@ -57,6 +58,10 @@ struct config {
     struct {
         enum cfg_device device;
         uint32_t gpus;        /* bit per card; 0 = auto */
+        int32_t ranks;        /* processes on the CPU; a card each on CUDA, where gpus says which */
+        enum cfg_parallel parallel;
+        enum cfg_interconnect interconnect;
+        double peer_timeout;  /* seconds */
         enum cfg_precision precision;
         enum cfg_recompute recompute;
         int64_t memory_limit; /* bytes; 0 = null: what the device has free */
@@ -92,6 +97,10 @@ void config_reference(struct buf *out, bool markdown);
 /* Compare a run's recorded job with the one now asked for: a line for each difference ("train.epochs: 3 -> 5") into said;
  * returns -1 (ERR_STATE, naming every refused key) when one of them would silently change the run. */
 int config_compare(const struct config *recorded, const struct config *now, struct buf *said, struct err *e);
+/* each(key, values) for every key in which the n jobs (at most CONFIG_MAX_JOBS) are not all the same; values[i] is YAML. */
+enum { CONFIG_MAX_JOBS = 16 };
+int config_differ(const struct config *const *jobs, int n, void (*each)(void *arg, const char *key, const char *const *values), void *arg,
+                  struct err *e);
 /* "q_proj", ... for bit 0..6. */
 const char *config_target_name(int bit);
 

@@ -153,3 +153,25 @@ int config_compare(const struct config *recorded, const struct config *now, stru
     buf_free(&refused);
     return n_refused > 0 ? -1 : 0;
 }
+
+int config_differ(const struct config *const *jobs, int n, void (*each)(void *arg, const char *key, const char *const *values), void *arg,
+                  struct err *e)
+{
+    bool failed = false;
+    for (int i = 0; i < config_n_keys && !failed; i++) {
+        struct buf text[CONFIG_MAX_JOBS] = {0};
+        const char *values[CONFIG_MAX_JOBS];
+        bool same = true;
+        for (int k = 0; k < n; k++) {
+            config_value_write(&config_keys[i], jobs[k], &text[k]);
+            failed |= text[k].failed;
+            values[k] = text[k].data;
+            same = same && !failed && strcmp(values[k], values[0]) == 0;
+        }
+        if (!failed && !same)
+            each(arg, config_keys[i].name, values);
+        for (int k = 0; k < n; k++)
+            buf_free(&text[k]);
+    }
+    return failed ? mem_fail(e, "comparing jobs", 0) : 0;
+}

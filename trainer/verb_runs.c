@@ -1,10 +1,8 @@
 /* verb_runs.c - `lorat runs`: what runs/<name>/summary.json, metrics.jsonl and lock say about each run. Only reads. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
+#include "checkpoints/run.h"
 #include "trainer/base/io.h"
 #include "trainer/base/json.h"
 #include "trainer/base/mem.h"
@@ -19,19 +17,6 @@ struct run_row {
     double loss, eval_loss;      /* < 0 = not known */
     double seconds;
 };
-
-/* Held by a live process? flock is free again when its holder dies, so a lock file left behind does not mislead. */
-static bool is_locked(const char *dir)
-{
-    char path[PATH];
-    snprintf(path, sizeof path, "%s/lock", dir);
-    int fd = io->open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
-    bool held = flock(fd, LOCK_SH | LOCK_NB) != 0;
-    io->close(fd);
-    return held;
-}
 
 static void take(const struct json *j, struct run_row *r)
 {
@@ -113,7 +98,7 @@ static bool read_run(const char *dir, struct run_row *r)
 {
     char path[PATH];
     *r = (struct run_row){.step = -1, .steps = -1, .tokens = -1, .loss = -1, .eval_loss = -1, .seconds = -1};
-    bool running = is_locked(dir), metrics = read_metrics(dir, r);
+    bool running = run_is_locked(dir), metrics = read_metrics(dir, r);
     struct run_row summary = *r;
     bool summed = read_summary(dir, &summary);
     snprintf(path, sizeof path, "%s/checkpoints", dir);

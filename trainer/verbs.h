@@ -13,6 +13,7 @@
     X("generate", verb_generate, "let a base model, with or without an adapter, answer")         \
     X("export", verb_export, "write a trained adapter for other programs, or merge it")          \
     X("runs", verb_runs, "list the runs and where they stand")                                   \
+    X("compare", verb_compare, "hold runs against the first of them: bits, loss, speed, memory")  \
     X("verify", verb_verify, "prove a claim on this machine: verify resume JOB")                 \
     X("tune", verb_tune, "choose the fastest algorithms for a job's products on this card")      \
     X("version", verb_version, "version, libraries and what this CPU can do")                    \
