@@ -28,7 +28,6 @@ struct config {
     int64_t seed;
     struct {
         char path[CONFIG_TEXT];
-        enum cfg_placement placement;
     } model;
     struct {
         char train[CONFIG_TEXT];
@@ -58,10 +57,6 @@ struct config {
     struct {
         enum cfg_device device;
         uint32_t gpus;        /* bit per card; 0 = auto */
-        int32_t ranks;        /* processes on the CPU; a card each on CUDA, where gpus says which */
-        enum cfg_parallel parallel;
-        enum cfg_interconnect interconnect;
-        double peer_timeout;  /* seconds */
         enum cfg_precision precision;
         enum cfg_recompute recompute;
         int64_t memory_limit; /* bytes; 0 = null: what the device has free */
