@@ -6,15 +6,20 @@
 #include <math.h>
 #include <string.h>
 
-/* The thread that is running now. */
+/* The thread that is running now, and its block. */
 struct SimThread {
-    dim3 thread, block, block_dim, grid_dim;
+    dim3 thread;
+};
+struct SimBlock {
+    dim3 index, dim, grid;
 };
 extern SimThread *sim_thread;
+extern SimBlock sim_block;
 #define threadIdx (sim_thread->thread)
-#define blockIdx (sim_thread->block)
-#define blockDim (sim_thread->block_dim)
-#define gridDim (sim_thread->grid_dim)
+#define blockIdx  (sim_block.index)
+#define blockDim  (sim_block.dim)
+#define gridDim   (sim_block.grid)
+int sim_thread_number(void); /* within its block; -1 outside of kernels */
 
 void *sim_shared(void);
 #define SHARED(T, name) T *name = (T *)sim_shared()
@@ -26,10 +31,8 @@ void sim_block_sync(void);
 void sim_warp(const char *name, void (*op)(void **lanes), void *mine);
 
 static inline void block_sync(void) { sim_block_sync(); }
-static inline void warp_sync(void)
-{
-    sim_warp("warp_sync", [](void **) {}, nullptr);
-}
+void sim_warp_sync(void);
+static inline void warp_sync(void) { sim_warp_sync(); }
 
 template <typename T> struct SimShuffle {
     T value, out;
@@ -38,15 +41,16 @@ template <typename T> struct SimShuffle {
 template <typename T> static inline T sim_shuffle(const char *name, T value, int from)
 {
     SimShuffle<T> mine = {value, value, from};
-    sim_warp(name,
-             [](void **lanes) {
-                 for (int l = 0; l < 32; l++) {
-                     SimShuffle<T> *s = (SimShuffle<T> *)lanes[l];
-                     if (s->from >= 0 && s->from < 32)
-                         s->out = ((SimShuffle<T> *)lanes[s->from])->value;
-                 }
-             },
-             &mine);
+    sim_warp(
+        name,
+        [](void **lanes) {
+            for (int l = 0; l < 32; l++) {
+                SimShuffle<T> *s = (SimShuffle<T> *)lanes[l];
+                if (s->from >= 0 && s->from < 32)
+                    s->out = ((SimShuffle<T> *)lanes[s->from])->value;
+            }
+        },
+        &mine);
     return mine.out;
 }
 #define SIM_LANE ((int)(threadIdx.x % 32))
@@ -60,15 +64,16 @@ static inline uint32_t warp_ballot(bool yes)
         bool yes;
         uint32_t out;
     } mine = {yes, 0};
-    sim_warp("warp_ballot",
-             [](void **lanes) {
-                 uint32_t all = 0;
-                 for (int l = 0; l < 32; l++)
-                     all |= (uint32_t)((Vote *)lanes[l])->yes << l;
-                 for (int l = 0; l < 32; l++)
-                     ((Vote *)lanes[l])->out = all;
-             },
-             &mine);
+    sim_warp(
+        "warp_ballot",
+        [](void **lanes) {
+            uint32_t all = 0;
+            for (int l = 0; l < 32; l++)
+                all |= (uint32_t)((Vote *)lanes[l])->yes << l;
+            for (int l = 0; l < 32; l++)
+                ((Vote *)lanes[l])->out = all;
+        },
+        &mine);
     return mine.out;
 }
 uint32_t sim_atomic_add(uint32_t *p, uint32_t v);
@@ -77,6 +82,7 @@ static inline uint32_t atomic_add(uint32_t *p, uint32_t v) { return sim_atomic_a
 void sim_async_copy(void *shared, const void *global, bool valid);
 void sim_async_commit(void);
 void sim_async_wait(int left);
+void sim_async_forget(void); /* at the beginning of a block */
 static inline void async_copy_16(void *shared, const void *global, bool valid) { sim_async_copy(shared, global, valid); }
 static inline void async_commit(void) { sim_async_commit(); }
 template <int N> static inline void async_wait(void) { sim_async_wait(N); }

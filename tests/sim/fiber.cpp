@@ -1,8 +1,18 @@
-/* fiber.cpp - the threads of one block as fibers: each runs until a barrier, a warp operation or its end. */
-#include <cuda_runtime.h>
+/* fiber.cpp - the threads of a block as fibers of one host thread.
+ *
+ * A thread runs until a barrier, a warp operation or its end; then the next lane of its warp goes on, straight from the one to
+ * the other. When all 32 have come to the same warp operation it is done for all at once. A thread that has not begun takes over
+ * the stack of one that has ended, so a kernel without barriers is a plain loop. The scheduler of a block picks warps, and opens
+ * the barrier.
+ *
+ * Orders: up and down run a warp as far as the barrier before the next, lanes and blocks in that order; mix shuffles blocks,
+ * warps at every warp operation, and lanes, by a seed. A kernel that is right gives the same bits in all of them. */
+#include "tests/sim/sim.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string>
 #include <sys/mman.h>
 #include <vector>
 
@@ -10,9 +20,10 @@ extern "C" {
 #include "trainer/base/bf16.h"
 }
 #include "tests/sim/device_sim.h"
-#include "tests/sim/sim.h"
 
-SimThread *sim_thread;
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #if !defined(__x86_64__)
 #error "the simulator switches fibers in x86-64 code"
@@ -23,47 +34,189 @@ asm(".text\n.globl sim_switch\n.hidden sim_switch\n.type sim_switch,@function\ns
     "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
     "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n.size sim_switch,.-sim_switch\n");
 
-enum { STACK = 64 << 10, SHARED_BYTES = 228 << 10 };
-enum State { READY, AT_BARRIER, AT_WARP, DONE };
-struct Copy {
-    void *shared;
-    char data[16];
-};
+enum : size_t { STACK = 128 << 10, GUARD = 4096, COLOUR = 320 };
+enum { MOST_THREADS = 1024, LANES = 32 };
+enum State { FRESH, READY, RUNNING, AT_BARRIER, AT_WARP, DONE };
 struct Fiber {
-    SimThread self;
-    void *sp;
+    SimThread self; /* first: sim_thread points here */
     State state;
+    void *sp;
+    char *stack; /* NULL: not begun */
     const char *doing;
-    void *mine;
     void (*op)(void **);
-    std::vector<std::vector<Copy>> groups; /* cp.async: committed, the newest last */
-    std::vector<Copy> open;
+    void *mine;
 };
-static Fiber *fibers;
+
+SimThread *sim_thread;
+SimBlock sim_block;
+static Fiber fibers[MOST_THREADS];
 static char *stacks;
-static int n_fibers;
+static std::vector<char *> free_stacks;
 static void *scheduler_sp;
-static const std::function<void()> *body;
-alignas(16) static unsigned char shared_memory[SHARED_BYTES];
+static const SimLaunch *launch;
+static char *shared;
+static int n_threads, at_barrier, n_done;
 
-void *sim_shared(void) { return shared_memory; }
+/* The warp that is running. */
+static struct {
+    Fiber *lanes;
+    int number, cursor;
+    unsigned char order[LANES];
+} warp;
+
+void *sim_shared(void) { return shared; }
 static Fiber *current(void) { return (Fiber *)sim_thread; }
+bool sim_on_stack_guard(const char *p)
+{
+    return stacks && p >= stacks && p < stacks + MOST_THREADS * STACK && (size_t)(p - stacks) % STACK < GUARD;
+}
 
+/* ---- order ---- */
+
+static enum SimOrder order;
+static bool order_known;
+static uint64_t seed;
+void sim_set_order(const char *text)
+{
+    order_known = true;
+    order = SIM_UP;
+    if (strcmp(text, "down") == 0)
+        order = SIM_DOWN;
+    else if (strncmp(text, "mix:", 4) == 0)
+        order = SIM_MIX, seed = strtoull(text + 4, nullptr, 10);
+    else if (strcmp(text, "up") != 0)
+        sim_die("LORAT_SIM_ORDER is '%s', expected up, down or mix:SEED", text);
+}
+static uint32_t draw(uint32_t below)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
+    return (uint32_t)((seed >> 32) * below >> 32);
+}
+static void order_lanes(void)
+{
+    for (int l = 0; l < LANES; l++)
+        warp.order[l] = (unsigned char)(order == SIM_DOWN ? LANES - 1 - l : l);
+    if (order == SIM_MIX)
+        for (uint32_t l = LANES - 1; l > 0; l--)
+            std::swap(warp.order[l], warp.order[draw(l + 1)]);
+}
+
+/* ---- switching ---- */
+
+#ifdef __SANITIZE_ADDRESS__
+/* AddressSanitizer is told which stack is in use. */
+static const void *host_bottom;
+static size_t host_size;
+static void switch_to(void **save, Fiber *to, bool for_good)
+{
+    void *fake = nullptr;
+    const void *bottom;
+    size_t size;
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, to ? (const void *)to->stack : host_bottom,
+                                   to ? STACK : host_size);
+    sim_switch(save, to ? to->sp : scheduler_sp);
+    __sanitizer_finish_switch_fiber(fake, &bottom, &size);
+}
+static void arrived(void)
+{
+    const void *bottom;
+    size_t size;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+    if (!host_bottom) /* the first switch of all comes from the host's own stack */
+        host_bottom = bottom, host_size = size;
+}
+#else
+static void switch_to(void **save, Fiber *to, bool) { sim_switch(save, to ? to->sp : scheduler_sp); }
+static void arrived(void) {}
+#endif
+
+/* All lanes of the warp have come to the same operation: it is done. */
+static bool warp_operation(void)
+{
+    void *mine[LANES];
+    Fiber *lane = warp.lanes;
+    for (int l = 0; l < LANES; l++) {
+        if (lane[l].state != AT_WARP || lane[l].op != lane[0].op || lane[l].doing != lane[0].doing)
+            return false;
+        mine[l] = lane[l].mine;
+    }
+    lane[0].op(mine);
+    for (int l = 0; l < LANES; l++)
+        lane[l].state = READY;
+    return true;
+}
+/* The lane that goes on now; NULL: the scheduler. */
+static Fiber *pick(void)
+{
+    for (;;) {
+        while (++warp.cursor < LANES) {
+            Fiber *f = &warp.lanes[warp.order[warp.cursor]];
+            if (f->state <= READY)
+                return f;
+        }
+        if (!warp_operation() || order == SIM_MIX)
+            return nullptr;
+        warp.cursor = -1;
+    }
+}
+
+static void thread_main(void);
+static void give_stack(Fiber *f)
+{
+    f->stack = free_stacks.back();
+    free_stacks.pop_back();
+    size_t number = (size_t)(f->stack - stacks) / STACK; /* tops at other distances, or all of them share one set of the cache */
+    void **top = (void **)(f->stack + STACK - 8 - number % 61 * COLOUR);
+    *--top = (void *)thread_main;
+    for (int r = 0; r < 6; r++)
+        *--top = nullptr;
+    f->sp = top;
+}
+static void resume(void **save, Fiber *to, bool for_good)
+{
+    if (to) {
+        if (to->state == FRESH)
+            give_stack(to);
+        to->state = RUNNING;
+        sim_thread = &to->self;
+    }
+    switch_to(save, to, for_good);
+}
 static void yield_as(State s)
 {
     Fiber *f = current();
     f->state = s;
-    sim_switch(&f->sp, scheduler_sp);
+    Fiber *to = pick();
+    if (to == f)
+        f->state = RUNNING;
+    else
+        resume(&f->sp, to, false);
 }
-static void fiber_main(void)
+/* What stands at the bottom of a stack: runs its thread, and then those of the warp that have not begun. */
+static void thread_main(void)
 {
-    (*body)();
-    yield_as(DONE);
-    abort();
+    arrived();
+    for (;;) {
+        Fiber *f = current();
+        launch->body();
+        f->state = DONE;
+        n_done++;
+        Fiber *to = pick();
+        if (to && to->state == FRESH) {
+            to->stack = f->stack;
+            to->state = RUNNING;
+            sim_thread = &to->self;
+            continue;
+        }
+        free_stacks.push_back(f->stack); /* nobody takes it before this thread has left it */
+        resume(&f->sp, to, true);
+    }
 }
+
 void sim_block_sync(void)
 {
     current()->doing = "block_sync";
+    at_barrier++;
     yield_as(AT_BARRIER);
 }
 void sim_warp(const char *name, void (*op)(void **), void *mine)
@@ -74,180 +227,173 @@ void sim_warp(const char *name, void (*op)(void **), void *mine)
     f->mine = mine;
     yield_as(AT_WARP);
 }
-
-static void start(int i, dim3 block, const SimLaunch &l)
+void sim_warp_sync(void)
 {
-    Fiber *f = &fibers[i];
-    f->self = {dim3((unsigned)i), block, l.block, l.grid};
-    f->state = READY;
-    f->doing = "start";
-    f->groups.clear();
-    f->open.clear();
-    void **top = (void **)(stacks + (size_t)(i + 1) * STACK - 8);
-    *--top = (void *)fiber_main;
-    for (int r = 0; r < 6; r++)
-        *--top = nullptr;
-    f->sp = top;
+    sim_warp(
+        "warp_sync",
+        [](void **) {
+            if (sim_track.warp_sync)
+                sim_track.warp_sync(warp.number);
+        },
+        nullptr);
 }
+int sim_thread_number(void) { return sim_thread ? (int)(current() - fibers) : -1; }
 
-/* A warp whose lanes have all come to the same operation goes on; true when any did. */
-static bool release_warp(int w)
+/* ---- a block ---- */
+
+static bool runnable(int w)
 {
-    Fiber *lane = &fibers[w * 32];
-    void *mine[32];
-    for (int l = 0; l < 32; l++)
-        if (lane[l].state != AT_WARP || lane[l].doing != lane[0].doing)
-            return false;
-        else
-            mine[l] = lane[l].mine;
-    lane[0].op(mine);
-    for (int l = 0; l < 32; l++)
-        lane[l].state = READY;
-    return true;
+    for (int l = 0; l < LANES; l++)
+        if (fibers[w * LANES + l].state <= READY)
+            return true;
+    return false;
 }
-static void run_block(dim3 block, const SimLaunch &l)
+static void run_warp(int w)
 {
-    int n = (int)(l.block.x * l.block.y * l.block.z), live = n;
-    memset(shared_memory, 0xff, l.shared); /* NaN */
-    for (int i = 0; i < n; i++)
-        start(i, block, l);
-    while (live > 0) {
-        bool moved = false;
-        int waiting = 0;
-        for (int i = 0; i < n; i++)
-            if (fibers[i].state == READY) {
-                sim_thread = &fibers[i].self;
-                sim_switch(&scheduler_sp, fibers[i].sp);
-                moved = true;
-                live -= fibers[i].state == DONE;
-            }
-        for (int w = 0; w < n / 32; w++)
-            moved |= release_warp(w);
-        for (int i = 0; i < n; i++)
-            waiting += fibers[i].state == AT_BARRIER;
-        if (waiting == n) {
-            for (int i = 0; i < n; i++)
-                fibers[i].state = READY;
-            moved = true;
-        }
-        if (!moved && live > 0) {
-            fprintf(stderr, "sim: block (%u,%u,%u) is stuck:", block.x, block.y, block.z);
-            for (int i = 0; i < n; i++)
-                if (fibers[i].state != DONE)
-                    fprintf(stderr, " %d:%s", i, fibers[i].doing);
-            fprintf(stderr, "\n");
-            abort();
-        }
-    }
+    warp.lanes = fibers + w * LANES;
+    warp.number = w;
+    warp.cursor = -1;
+    if (order == SIM_MIX)
+        order_lanes();
+    Fiber *to = pick();
+    if (to)
+        resume(&scheduler_sp, to, false);
     sim_thread = nullptr;
 }
+/* "0-4, 7" of the threads for which is(thread) holds */
+template <typename F> static std::string list(int from, int to, F is)
+{
+    std::string out;
+    for (int i = from; i < to; i++) {
+        int last = i;
+        if (!is(fibers[i]))
+            continue;
+        while (last + 1 < to && is(fibers[last + 1]))
+            last++;
+        out += (out.empty() ? "" : ", ") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+        i = last;
+    }
+    return out;
+}
+[[noreturn]] static void stuck(void)
+{
+    for (int w = 0; w < n_threads / LANES; w++) {
+        Fiber *lane = fibers + w * LANES;
+        std::string text;
+        const char *told = "";
+        int first = w * LANES, end = first + LANES, at_warp = 0;
+        for (int l = 0; l < LANES; l++)
+            at_warp += lane[l].state == AT_WARP;
+        if (!at_warp)
+            continue;
+        for (int l = 0; l < LANES; l++) {
+            const char *doing = lane[l].state == DONE ? "their end" : lane[l].doing;
+            if (strstr(text.c_str(), doing) == nullptr)
+                text += told + std::string("threads ") +
+                        list(first, end, [=](const Fiber &f) { return (f.state == DONE ? "their end" : f.doing) == doing; }) +
+                        " are at " + doing;
+            told = ", ";
+        }
+        sim_die("warp %d has parted: %s", w, text.c_str());
+    }
+    sim_die("threads %s have returned while threads %s wait at block_sync",
+            list(0, n_threads, [](const Fiber &f) { return f.state == DONE; }).c_str(),
+            list(0, n_threads, [](const Fiber &f) { return f.state == AT_BARRIER; }).c_str());
+}
+static void open_barrier(void)
+{
+    for (int i = 0; i < n_threads; i++)
+        fibers[i].state = READY;
+    at_barrier = 0;
+    if (sim_track.barrier)
+        sim_track.barrier();
+}
+static void run_block(dim3 index)
+{
+    sim_block.index = index;
+    if (launch->shared)
+        shared = sim_shared_begin(launch->shared);
+    for (int i = 0; i < n_threads; i++)
+        fibers[i].state = FRESH;
+    sim_async_forget();
+    if (sim_track.block_begin)
+        sim_track.block_begin();
+    at_barrier = n_done = 0;
+    for (int warps = n_threads / LANES; n_done < n_threads;) {
+        bool moved = false;
+        for (int i = 0; i < warps; i++) {
+            int w = order == SIM_DOWN ? warps - 1 - i : order == SIM_MIX ? (int)draw((uint32_t)warps) : i;
+            if (!runnable(w))
+                continue;
+            run_warp(w);
+            moved = true;
+        }
+        if (order == SIM_MIX && !moved)
+            for (int w = 0; w < warps && !moved; w++)
+                moved = runnable(w);
+        if (at_barrier == n_threads)
+            open_barrier();
+        else if (!moved && n_done < n_threads)
+            stuck();
+    }
+}
+
+/* ---- a launch ---- */
+
+static void prepare(const SimLaunch &l)
+{
+    const char *text = getenv("LORAT_SIM_ORDER");
+    if (!order_known)
+        sim_set_order(text && *text ? text : "up");
+    order_lanes();
+    if (!stacks) {
+        stacks = (char *)mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                              -1, 0);
+        if (stacks == MAP_FAILED)
+            sim_die("no memory for the threads of a block");
+        for (int i = MOST_THREADS - 1; i >= 0; i--) {
+            mprotect(stacks + i * STACK, GUARD, PROT_NONE);
+            free_stacks.push_back(stacks + i * STACK);
+        }
+    }
+    launch = &l;
+    n_threads = (int)(l.block.x * l.block.y * l.block.z);
+    sim_block.dim = l.block;
+    sim_block.grid = l.grid;
+    for (int i = 0; i < n_threads; i++)
+        fibers[i].self.thread =
+            dim3((unsigned)i % l.block.x, (unsigned)i / l.block.x % l.block.y, (unsigned)i / l.block.x / l.block.y);
+    shared = sim_shared_begin(0);
+}
+static uint64_t common(uint64_t a, uint64_t b) { return b ? common(b, a % b) : a; }
 void sim_run(const SimLaunch &l)
 {
-    int n = (int)(l.block.x * l.block.y * l.block.z);
-    if (n > n_fibers) {
-        delete[] fibers;
-        if (stacks)
-            munmap(stacks, (size_t)n_fibers * STACK);
-        fibers = new Fiber[n];
-        stacks = (char *)mmap(nullptr, (size_t)n * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        n_fibers = n;
+    uint64_t n = (uint64_t)l.grid.x * l.grid.y * l.grid.z, first = 0, by = 1;
+    prepare(l);
+    if (order == SIM_DOWN)
+        first = n - 1, by = n - 1;
+    if (order == SIM_MIX && n > 2) { /* a stride without a common factor visits every block once */
+        first = draw((uint32_t)(n < UINT32_MAX ? n : UINT32_MAX));
+        do
+            by = 1 + draw((uint32_t)(n - 1 < UINT32_MAX ? n - 1 : UINT32_MAX));
+        while (common(by, n) != 1);
     }
-    body = &l.body;
-    for (unsigned z = 0; z < l.grid.z; z++)
-        for (unsigned y = 0; y < l.grid.y; y++)
-            for (unsigned x = 0; x < l.grid.x; x++)
-                run_block(dim3(x, y, z), l);
+    for (uint64_t i = 0, b = first; i < n; i++, b = (b + by) % n)
+        run_block(dim3((unsigned)(b % l.grid.x), (unsigned)(b / l.grid.x % l.grid.y), (unsigned)(b / l.grid.x / l.grid.y)));
+    launch = nullptr;
 }
 
-uint32_t sim_atomic_add(uint32_t *p, uint32_t v)
+const char *sim_where(void)
 {
-    uint32_t was = *p;
-    *p += v;
-    return was;
-}
-void sim_async_copy(void *shared, const void *global, bool valid)
-{
-    Copy c = {shared, {0}};
-    if (valid)
-        memcpy(c.data, global, 16);
-    memset(shared, 0xff, 16); /* until its wait the data is not there */
-    current()->open.push_back(c);
-}
-void sim_async_commit(void)
-{
-    current()->groups.push_back(current()->open);
-    current()->open.clear();
-}
-void sim_async_wait(int left)
-{
-    auto &g = current()->groups;
-    while ((int)g.size() > left) {
-        for (const Copy &c : g.front())
-            memcpy(c.shared, c.data, 16);
-        g.erase(g.begin());
-    }
-}
-
-struct Ldmatrix {
-    uint32_t *r;
-    const void *row;
-    int count;
-    bool trans;
-};
-void sim_ldmatrix(uint32_t *r, const void *row, int count, bool trans)
-{
-    Ldmatrix mine = {r, row, count, trans};
-    sim_warp("ldmatrix",
-             [](void **lanes) {
-                 Ldmatrix *all[32];
-                 for (int l = 0; l < 32; l++)
-                     all[l] = (Ldmatrix *)lanes[l];
-                 for (int m = 0; m < all[0]->count; m++)
-                     for (int l = 0; l < 32; l++) {
-                         uint16_t two[2];
-                         for (int e = 0; e < 2; e++) {
-                             int row = all[l]->trans ? l % 4 * 2 + e : l / 4, column = all[l]->trans ? l / 4 : l % 4 * 2 + e;
-                             two[e] = ((const uint16_t *)all[m * 8 + row]->row)[column];
-                         }
-                         all[l]->r[m] = (uint32_t)two[1] << 16 | two[0];
-                     }
-             },
-             &mine);
-}
-struct Mma {
-    float *d;
-    const uint32_t *a, *b;
-};
-static float half_of(uint32_t pair, int which) { return bf16_to_f32((bf16)(which ? pair >> 16 : pair)); }
-void sim_mma(float *d, const uint32_t *a, const uint32_t *b)
-{
-    Mma mine = {d, a, b};
-    sim_warp("mma_bf16",
-             [](void **lanes) {
-                 float A[16][16], B[16][8];
-                 for (int l = 0; l < 32; l++) {
-                     const Mma *m = (const Mma *)lanes[l];
-                     int g = l / 4, t = l % 4;
-                     for (int e = 0; e < 2; e++) {
-                         A[g][2 * t + e] = half_of(m->a[0], e);
-                         A[g + 8][2 * t + e] = half_of(m->a[1], e);
-                         A[g][2 * t + 8 + e] = half_of(m->a[2], e);
-                         A[g + 8][2 * t + 8 + e] = half_of(m->a[3], e);
-                         B[2 * t + e][g] = half_of(m->b[0], e);
-                         B[2 * t + 8 + e][g] = half_of(m->b[1], e);
-                     }
-                 }
-                 for (int l = 0; l < 32; l++) {
-                     Mma *m = (Mma *)lanes[l];
-                     int g = l / 4, t = l % 4;
-                     for (int e = 0; e < 4; e++) {
-                         int row = g + e / 2 * 8, column = 2 * t + e % 2;
-                         float sum = m->d[e];
-                         for (int k = 0; k < 16; k++)
-                             sum += A[row][k] * B[k][column];
-                         m->d[e] = sum;
-                     }
-                 }
-             },
-             &mine);
+    static char text[256];
+    const SimLaunch *l = sim_launch_now();
+    dim3 b = sim_block.index;
+    text[0] = 0;
+    if (l && sim_thread)
+        snprintf(text, sizeof text, "kernel %s, block (%u,%u,%u), thread %d: ", l->name, b.x, b.y, b.z, sim_thread_number());
+    else if (l)
+        snprintf(text, sizeof text, "kernel %s, block (%u,%u,%u): ", l->name, b.x, b.y, b.z);
+    else if (sim_operation())
+        snprintf(text, sizeof text, "%s: ", sim_operation());
+    return text;
 }

@@ -20,20 +20,22 @@ struct dim3 {
 };
 
 /* name, driver's number, text */
-#define SIM_CUDA_ERRORS(X)                                                     \
-    X(cudaSuccess, 0, "no error")                                              \
-    X(cudaErrorInvalidValue, 1, "invalid argument")                            \
-    X(cudaErrorMemoryAllocation, 2, "out of memory")                           \
-    X(cudaErrorInitializationError, 3, "initialization error")                 \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")      \
-    X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
-    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")            \
-    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                   \
-    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")          \
-    X(cudaErrorNotReady, 600, "device not ready")                              \
-    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered") \
-    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch") \
-    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")               \
+#define SIM_CUDA_ERRORS(X)                                                                                                       \
+    X(cudaSuccess, 0, "no error")                                                                                                \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                                                              \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                                                                             \
+    X(cudaErrorInitializationError, 3, "initialization error")                                                                   \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                                        \
+    X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")                           \
+    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                                              \
+    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                                     \
+    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for execution on the device")                          \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                                            \
+    X(cudaErrorNotReady, 600, "device not ready")                                                                                \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                                  \
+    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                                             \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                                     \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                                 \
     X(cudaErrorUnknown, 999, "unknown error")
 typedef enum cudaError {
 #define X(name, number, text) name = number,
@@ -42,7 +44,13 @@ typedef enum cudaError {
 } cudaError_t;
 typedef struct SimStream *cudaStream_t;
 typedef struct SimEvent *cudaEvent_t;
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
 enum cudaDeviceAttr {
@@ -51,11 +59,12 @@ enum cudaDeviceAttr {
     cudaDevAttrComputeCapabilityMinor = 76,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
+typedef struct {
+    char bytes[16];
+} cudaUUID_t;
 struct cudaDeviceProp {
     char name[256];
-    struct {
-        char bytes[16];
-    } uuid;
+    cudaUUID_t uuid;
     size_t totalGlobalMem;
     int major, minor, multiProcessorCount, pciDomainID, pciBusID, pciDeviceID, l2CacheSize;
     size_t sharedMemPerBlockOptin;
@@ -74,7 +83,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *out, int size, int device);
 cudaError_t cudaDeviceSynchronize(void);
-cudaError_t cudaDeviceReset(void);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaMalloc(void **out, size_t bytes);
 cudaError_t cudaFree(void *p);
@@ -86,6 +94,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t pitch_dst, const void *src, size
                               enum cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemset(void *p, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreate(cudaStream_t *out);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
