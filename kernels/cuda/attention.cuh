@@ -1,10 +1,10 @@
 /* attention.cuh - what the files of attention share: the choice of a path, and the list of work.
  *
- * The list. Spans lie in device memory; the host knows only how many there are and how many tokens. A small kernel therefore writes
- * one item for every tile of queries that exists, and the others take item blockIdx.x / heads, or leave when there is none. An item is
- * (span, rank): rank r exists in every span of more than r tiles. Ranks fall along the list. Forward and dq take tile `rank`, which
- * sees rank + 1 tiles of keys; dk and dv take tile `tiles - 1 - rank`, which is seen by as many tiles of queries. So the longest work
- * starts first, and what is left for the end is short. */
+ * The list. Spans lie in device memory; the host knows only how many there are and how many tokens. A small kernel therefore
+ * writes one item for every tile of queries that exists, and the others take item blockIdx.x / heads, or leave when there is
+ * none. An item is (span, rank): rank r exists in every span of more than r tiles. Ranks fall along the list. Forward and dq take
+ * tile `rank`, which sees rank + 1 tiles of keys; dk and dv take tile `tiles - 1 - rank`, which is seen by as many tiles of
+ * queries. So the longest work starts first, and what is left for the end is short. */
 #ifndef LORAT_CUDA_ATTENTION_CUH
 #define LORAT_CUDA_ATTENTION_CUH
 
@@ -38,8 +38,8 @@ void attention_plain_backward(struct cuda *c, const struct attention *a, const s
                               void *dv, const void *dout, const float *lse, const void *q, const void *k, const void *v,
                               const float *delta);
 
-/* attention_mma_forward.cu, attention_mma_backward.cu: BF16, head size 64 or 128, scale > 0, all rows on 16 bytes. `list` has tiles
- * of ATTENTION_MMA_TILE. */
+/* attention_mma_forward.cu, attention_mma_backward.cu: BF16, head size 64 or 128, scale > 0, all rows on 16 bytes. `list` has
+ * tiles of ATTENTION_MMA_TILE. */
 void attention_mma_forward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *out, float *lse,
                            const void *q, const void *k, const void *v);
 void attention_mma_backward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *dq, void *dk,

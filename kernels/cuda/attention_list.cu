@@ -1,5 +1,6 @@
-/* attention_list.cu - which tiles of queries there are, longest work first (attention.cuh). One block: a warp takes every eighth rank
- * and looks through the spans twice, to count and to write. 8 bytes an item; a few microseconds at the usual tens of spans. */
+/* attention_list.cu - which tiles of queries there are, longest work first (attention.cuh). One block: a warp takes every eighth
+ * rank and looks through the spans twice, to count and to write. 8 bytes an item; a few microseconds at the usual tens of spans.
+ */
 #include "kernels/cuda/attention.cuh"
 
 enum { LIST_BLOCK = 256 };
@@ -52,7 +53,7 @@ const struct attention_list *attention_list_queue(struct cuda *c, const char *wh
     struct attention_list *list = (struct attention_list *)cuda_scratch(c, where, bytes);
     int32_t ranks = (a->max_span + tile - 1) / tile;
     if (list != NULL)
-        cuda_launch(c, where, dim3(1), LIST_BLOCK, sizeof(int32_t) * (size_t)ranks, attention_list_kernel, list, a->spans, a->n_spans,
-                    tile, ranks);
+        cuda_launch(c, where, dim3(1), LIST_BLOCK, sizeof(int32_t) * (size_t)ranks, attention_list_kernel, list, a->spans,
+                    a->n_spans, tile, ranks);
     return c->failed ? NULL : list;
 }

@@ -1,14 +1,14 @@
 /* attention_plain.cu - attention without tensor cores, for every type and head size: what F32 takes, and what the fast path is
  * compared with. All of it is F32, exp as the math library has it.
  *
- * A block owns 32 rows of one head (queries; keys for dk and dv), a warp four of them, and walks the rows of the other kind in tiles
- * of 32 that lie in shared memory as F32. In the products over the head a lane is a row of the tile, whose distance is odd in words so
- * that lanes meet different banks; own rows are the same address for a whole warp and come from memory through the cache. In the
- * products over the tile a lane is a column, and the 4 x 32 weights lie in shared memory. Every value is read once from shared memory
- * for the warp's four rows.
+ * A block owns 32 rows of one head (queries; keys for dk and dv), a warp four of them, and walks the rows of the other kind in
+ * tiles of 32 that lie in shared memory as F32. In the products over the head a lane is a row of the tile, whose distance is odd
+ * in words so that lanes meet different banks; own rows are the same address for a whole warp and come from memory through the
+ * cache. In the products over the tile a lane is a column, and the 4 x 32 weights lie in shared memory. Every value is read once
+ * from shared memory for the warp's four rows.
  *
- * FLOP a pair of query and key, and head: forward 4 Q, backward 14 Q in two kernels (S and dP are computed in both), which keeps dq,
- * dk and dv in registers, in a fixed order, without memory of its own. */
+ * FLOP a pair of query and key, and head: forward 4 Q, backward 14 Q in two kernels (S and dP are computed in both), which keeps
+ * dq, dk and dv in registers, in a fixed order, without memory of its own. */
 #include "kernels/cuda/attention.cuh"
 
 enum { OWN = 4, TILE = ATTENTION_PLAIN_TILE, PLAIN_WARPS = TILE / OWN, PLAIN_BLOCK = PLAIN_WARPS * WARP, PARTS = 256 / WARP };
@@ -25,7 +25,8 @@ template <typename T> __device__ static inline void load_tile(float *to, const T
 }
 
 /* s[w] = own row w . row LANE of the tile. Rows beyond `rows` repeat the last: what comes of them is not kept. */
-template <typename T> __device__ static inline void dot_rows(float s[OWN], const T *own, int32_t ld, int32_t rows, const float *tile, int32_t q)
+template <typename T>
+__device__ static inline void dot_rows(float s[OWN], const T *own, int32_t ld, int32_t rows, const float *tile, int32_t q)
 {
     const T *row[OWN];
 #pragma unroll
@@ -35,8 +36,8 @@ template <typename T> __device__ static inline void dot_rows(float s[OWN], const
     }
     for (int32_t x = 0; x < q; x++) {
         float y = tile[LANE * (q + 1) + x];
-    #pragma unroll
-    for (int w = 0; w < OWN; w++)
+#pragma unroll
+        for (int w = 0; w < OWN; w++)
             s[w] += to_float(row[w][x]) * y;
     }
 }
@@ -49,15 +50,16 @@ __device__ static inline void add_rows(float sum[OWN][PARTS], const float *weigh
         for (int i = 0; i < PARTS; i++)
             if (LANE + i * WARP < q) {
                 float y = tile[j * (q + 1) + LANE + i * WARP];
-            #pragma unroll
-    for (int w = 0; w < OWN; w++)
+#pragma unroll
+                for (int w = 0; w < OWN; w++)
                     sum[w][i] += weights[w * WARP + j] * y;
             }
 }
 
 /* to (rows, q) = sum * by[w]. */
 template <typename T>
-__device__ static inline void store_rows(T *to, int64_t ld, int32_t rows, const float sum[OWN][PARTS], const float by[OWN], int32_t q)
+__device__ static inline void store_rows(T *to, int64_t ld, int32_t rows, const float sum[OWN][PARTS], const float by[OWN],
+                                         int32_t q)
 {
 #pragma unroll
 #pragma unroll
@@ -68,8 +70,8 @@ __device__ static inline void store_rows(T *to, int64_t ld, int32_t rows, const 
                 to[w * ld + LANE + i * WARP] = from_float<T>(sum[w][i] * by[w]);
 }
 
-/* One row's next score: the running maximum and sum (this lane's share) go on, and what was summed so far shrinks. A maximum of -inf
- * stands for no score yet; NaN passes by the maximum and enters through e. */
+/* One row's next score: the running maximum and sum (this lane's share) go on, and what was summed so far shrinks. A maximum of
+ * -inf stands for no score yet; NaN passes by the maximum and enters through e. */
 __device__ static inline float soften(float s, bool seen, float *top, float *total, float sum[PARTS])
 {
     float most = fmaxf(*top, warp_max(seen ? s : -INFINITY)), base = most == -INFINITY ? 0 : most;
@@ -105,8 +107,8 @@ __global__ void __launch_bounds__(PLAIN_BLOCK)
         if (rows <= 0)
             continue;
         dot_rows(score, q + (int64_t)(s.q0 + first) * a.ld_q + head * size, a.ld_q, rows, keys, size);
-    #pragma unroll
-    for (int w = 0; w < OWN; w++)
+#pragma unroll
+        for (int w = 0; w < OWN; w++)
             weights[w * WARP + LANE] = soften(score[w] * a.scale, j + LANE <= first + w + ahead, &top[w], &total[w], sum[w]);
         warp_sync();
         add_rows(sum, weights, values, size);
@@ -124,8 +126,8 @@ __global__ void __launch_bounds__(PLAIN_BLOCK)
     store_rows(out + ((int64_t)(s.q0 + first) * a.heads + head) * size, (int64_t)a.heads * size, rows, sum, by, size);
 }
 
-/* One head of the two sides: rows of the block's own kind and of the other. KEYS: own x0 = k, x1 = v, other y0 = q, y1 = dout, and
- * d0 = dk, d1 = dv; else own x0 = q, x1 = dout, other y0 = k, y1 = v, and d0 = dq. */
+/* One head of the two sides: rows of the block's own kind and of the other. KEYS: own x0 = k, x1 = v, other y0 = q, y1 = dout,
+ * and d0 = dk, d1 = dv; else own x0 = q, x1 = dout, other y0 = k, y1 = v, and d0 = dq. */
 template <typename T> struct plain_sides {
     const T *x0, *x1, *y0, *y1;
     T *d0, *d1;
@@ -145,8 +147,8 @@ __device__ static inline void gradient(const struct attention &a, const struct s
 }
 
 template <typename T, bool KEYS>
-__global__ void __launch_bounds__(PLAIN_BLOCK)
-    plain_backward(struct attention a, const struct attention_list *list, struct plain_sides<T> t, const float *lse, const float *delta)
+__global__ void __launch_bounds__(PLAIN_BLOCK) plain_backward(struct attention a, const struct attention_list *list,
+                                                              struct plain_sides<T> t, const float *lse, const float *delta)
 {
     int32_t heads = KEYS ? a.kv_heads : a.heads, item = (int32_t)blockIdx.x / heads, head = (int32_t)blockIdx.x % heads;
     if (item >= list->count)
@@ -170,8 +172,8 @@ __global__ void __launch_bounds__(PLAIN_BLOCK)
             continue;
         dot_rows(score, x0, t.ld_x0, rows, y0, size);
         dot_rows(dp, x1, t.ld_x1, rows, y1, size);
-    #pragma unroll
-    for (int w = 0; w < OWN; w++)
+#pragma unroll
+        for (int w = 0; w < OWN; w++)
             gradient<KEYS>(a, s, first + w, from + LANE, KEYS ? other : head, lse, delta, score[w], dp[w], &p[w * WARP + LANE],
                            &ds[w * WARP + LANE]);
         warp_sync();
@@ -188,12 +190,12 @@ __global__ void __launch_bounds__(PLAIN_BLOCK)
 }
 
 template <typename T>
-static void forward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *out, float *lse, const void *q,
-                    const void *k, const void *v)
+static void forward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *out, float *lse,
+                    const void *q, const void *k, const void *v)
 {
     unsigned blocks = (unsigned)(attention_items(a, TILE) * a->heads);
-    cuda_launch(c, "attention_forward", dim3(blocks), PLAIN_BLOCK, plain_shared(a->head_size), plain_forward<T>, *a, list, (T *)out, lse,
-                (const T *)q, (const T *)k, (const T *)v);
+    cuda_launch(c, "attention_forward", dim3(blocks), PLAIN_BLOCK, plain_shared(a->head_size), plain_forward<T>, *a, list,
+                (T *)out, lse, (const T *)q, (const T *)k, (const T *)v);
 }
 
 template <typename T>
@@ -202,13 +204,17 @@ static void backward(struct cuda *c, const struct attention *a, const struct att
 {
     int32_t items = attention_items(a, TILE), ld_o = a->heads * a->head_size;
     const T *qs = (const T *)q, *ks = (const T *)k, *vs = (const T *)v, *dos = (const T *)dout;
-    struct plain_sides<T> keys = {ks, vs, qs, dos, (T *)dk, (T *)dv, a->ld_k, a->ld_v, a->ld_q, ld_o};
-    struct plain_sides<T> queries = {qs, dos, ks, vs, (T *)dq, NULL, a->ld_q, ld_o, a->ld_k, a->ld_v};
+    struct plain_sides<T> keys = {
+        ks, vs, qs, dos, (T *)dk, (T *)dv, a->ld_k, a->ld_v, a->ld_q, ld_o
+    };
+    struct plain_sides<T> queries = {
+        qs, dos, ks, vs, (T *)dq, NULL, a->ld_q, ld_o, a->ld_k, a->ld_v
+    };
     size_t shared = plain_shared(a->head_size);
-    cuda_launch(c, "attention_backward", dim3((unsigned)(items * a->kv_heads)), PLAIN_BLOCK, shared, plain_backward<T, true>, *a, list, keys,
-                lse, delta);
-    cuda_launch(c, "attention_backward", dim3((unsigned)(items * a->heads)), PLAIN_BLOCK, shared, plain_backward<T, false>, *a, list,
-                queries, lse, delta);
+    cuda_launch(c, "attention_backward", dim3((unsigned)(items * a->kv_heads)), PLAIN_BLOCK, shared, plain_backward<T, true>, *a,
+                list, keys, lse, delta);
+    cuda_launch(c, "attention_backward", dim3((unsigned)(items * a->heads)), PLAIN_BLOCK, shared, plain_backward<T, false>, *a,
+                list, queries, lse, delta);
 }
 
 void attention_plain_forward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *out, float *lse,
