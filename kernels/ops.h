@@ -59,6 +59,7 @@ struct attention {
     float scale;         /* usually 1/sqrt(Q) */
     const struct span *spans; /* (n_spans) device memory */
     int32_t n_spans, max_span; /* max_span: most queries or keys in one span */
+    bool square;         /* the caller knows that q_len == k_len in every span: a library may be used that wants that; false: unknown */
 };
 
 struct adamw {

@@ -155,6 +155,7 @@ static void forward(struct session *s, const struct lora_step *step)
         o->scatter_rows(o, s->values + layer, kq, qkv + (size_t)(hq + kq) * size, ld, s->index, n, kq);
         struct attention a = block_attention(v);
         a.ld_k = a.ld_v = kq;
+        a.square = false;
         o->attention_forward(o, &a, v->acts[l].o, NULL, qkv, s->keys + layer, s->values + layer);
         block_forward(v, step, l, STAGE_ALL & ~(STAGE_NORM1 | STAGE_LOW_QKV | STAGE_QKV | STAGE_ATTENTION), l == 0);
     }

@@ -35,7 +35,7 @@ struct attention block_attention(const struct model *m)
     int32_t ld = (f->h + 2 * f->k) * f->q;
     return (struct attention){.n = m->batch.n, .heads = f->h, .kv_heads = f->k, .head_size = f->q, .ld_q = ld, .ld_k = ld, .ld_v = ld,
                               .scale = 1.0f / sqrtf((float)f->q), .spans = m->batch.spans, .n_spans = m->batch.n_spans,
-                              .max_span = m->batch.max_span};
+                              .max_span = m->batch.max_span, .square = true};
 }
 
 /* qkv = n1 W^T [+ bias] + lora, then the per-head norms and the rotation, in place. */

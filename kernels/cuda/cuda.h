@@ -22,7 +22,7 @@ extern "C" {
 struct lt;      /* lt.cu: cuBLASLt and the plans of products */
 struct staging; /* staging.cu: pinned host memory and its ring on the device */
 /* $LORAT_ATTENTION: auto is the fastest that takes the shape; the others are for tests and comparisons (attention.cu). */
-enum attention_path { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_MMA };
+enum attention_path { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_MMA, ATTENTION_CUDNN };
 struct cuda {
     struct ops ops;
     int card;              /* the driver's number */
@@ -32,6 +32,7 @@ struct cuda {
     char *workspace;
     size_t workspace_size;
     enum attention_path attention;
+    struct attention_select *select; /* attention_select.cu: ours or cuDNN's */
     bool failed;           /* sticky: see `check` in ops.h */
     struct err error;
     struct staging *staging;

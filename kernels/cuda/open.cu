@@ -1,5 +1,5 @@
 /* open.cu - a context on one card, the table of operations, and the workspace's size. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attention_select.h"
 
 #include <stdio.h>
 
@@ -71,6 +71,7 @@ void cuda_close(struct ops *o)
     struct cuda *c = o ? cuda_of(o) : NULL;
     if (!c)
         return;
+    attention_select_close(c);
     lt_close(c);
     staging_close(c);
     if (c->uploads)
@@ -96,6 +97,7 @@ static int begin(struct cuda *c, struct err *e)
         !cuda_ok(c, cudaStreamCreateWithFlags(&c->uploads, cudaStreamNonBlocking), "a stream"))
         return cuda_check(&c->ops, e);
     TRY(attention_path_read(&c->attention, e));
+    TRY(attention_select_open(c, p.major, p.minor, e));
     TRY(staging_open(c, e));
     return lt_open(c, e);
 }
