@@ -92,8 +92,7 @@ static int load_block(struct loading *g, const struct frozen_block *b, int32_t l
     return load_tensor(g, ROLE_DOWN, l, b->down.data, 0, e);
 }
 
-/* cos and sin of position x inverse frequency, in double, rounded once. */
-static int load_rope(struct frozen *w, struct ops *o, struct err *e)
+int frozen_rope(struct frozen *w, struct ops *o, struct err *e)
 {
     int32_t half = w->facts->q / 2;
     double *inv = mem_alloc((size_t)half, sizeof *inv);
@@ -136,7 +135,7 @@ int frozen_load(struct frozen *w, const struct source *s, struct ops *o, int (*t
     for (int32_t l = 0; l < f->l; l++)
         TRY_DONE(load_block(&g, &w->blocks[l], l, e));
     TRY_DONE(load_tensor(&g, ROLE_FINAL_NORM, 0, w->final_norm, 0, e));
-    rc = load_rope(w, o, e);
+    rc = frozen_rope(w, o, e);
 done:
     mem_free(g.stage);
     return rc;

@@ -32,6 +32,8 @@ int frozen_layout(struct frozen *w, const struct facts *f, enum dtype act, int32
 /* Read everything from the source into its place. tick (may be NULL) is called between pieces with the share done. */
 int frozen_load(struct frozen *w, const struct source *s, struct ops *o, int (*tick)(void *arg, double done, struct err *e), void *arg,
                 struct err *e);
+/* The rotary table alone (a part of frozen_load): cos and sin of position x inverse frequency, in double, rounded once. Waits. */
+int frozen_rope(struct frozen *w, struct ops *o, struct err *e);
 const struct frozen_block *frozen_acquire(struct frozen *w, int32_t layer);
 void frozen_release(struct frozen *w, int32_t layer);
 void frozen_free(struct frozen *w); /* the table of blocks; the arena's memory is not its own */

@@ -44,6 +44,17 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
          near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+double plan_card_peak(const char *device)
+{
+    for (int i = 0; i < N_CARDS; i++) {
+        const char *at = strstr(device, CARDS[i].text);
+        char next = at != NULL ? at[strlen(CARDS[i].text)] : 'x';
+        if (next == '\0' || next == ',') /* a Ti, a Laptop GPU or an L40S is another card */
+            return 1e12 * CARDS[i].tflops;
+    }
+    return 0;
+}
+
 /* A card: what was free before lorat came is available, and what the context took of it is the first part of the reserve. So
  * compute.memory_limit is on all that this process takes, as nvidia-smi shows it. */
 static int plan_here_card(struct ops *o, const struct cuda_card *card, struct plan_device *out, struct err *e)
@@ -94,8 +105,7 @@ double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute
 
 static size_t plan_workspace(const struct ops *o, const struct ops_dims *d) { return 64 * (size_t)MIB; }
 
-/* Rows of a head chunk: logits of at most 128 MiB. */
-static int32_t head_chunk(const struct facts *f, enum dtype act, int32_t n)
+int32_t plan_head_chunk(const struct facts *f, enum dtype act, int32_t n)
 {
     int64_t rows = (128 * (int64_t)MIB) / ((int64_t)f->v * (int64_t)dtype_size(act)) / BATCH_ROUND * BATCH_ROUND;
     rows = rows < BATCH_ROUND ? BATCH_ROUND : rows > 1024 ? 1024 : rows;
@@ -129,7 +139,7 @@ static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recomp
         p->shape.positions = 2048 < k->f->context ? 2048 : (int32_t)k->f->context;
     if (p->shape.positions < k->c->data.sequence_length)
         p->shape.positions = k->c->data.sequence_length;
-    p->shape.head_chunk = head_chunk(k->f, k->d->act, p->shape.n);
+    p->shape.head_chunk = plan_head_chunk(k->f, k->d->act, p->shape.n);
     TRY(model_layout(&m, k->o != NULL ? k->o : &other, k->f, k->l, &p->shape, e));
     memcpy(p->arenas, m.arenas, sizeof p->arenas);
     model_close(&m);
@@ -202,6 +212,11 @@ int plan_make(const struct config *c, const struct facts *f, const struct lora *
     struct candidate k = {.c = c, .f = f, .l = l, .o = o, .d = d, .loader_bytes = loader_bytes};
     struct plan best = {0}, p, smallest = {0};
     bool found = false, any = false;
+    if (c->train.batch % d->cards != 0)
+        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d ranks, expected a multiple of %d", c->train.batch, d->cards, d->cards);
+    if (c->train.micro_batch > 0 && c->train.batch / d->cards % c->train.micro_batch != 0)
+        FAIL(e, ERR_CONFIG, "train.micro_batch: found %d, expected a divisor of the %d rows of each of %d ranks. The nearest is %d; auto chooses one",
+             c->train.micro_batch, c->train.batch / d->cards, d->cards, config_nearest_divisor(c->train.batch / d->cards, c->train.micro_batch));
     for (enum cfg_recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
         if (c->compute.recompute != RECOMPUTE_AUTO && c->compute.recompute != r)
             continue;
@@ -223,7 +238,7 @@ int plan_make(const struct config *c, const struct facts *f, const struct lora *
         }
     }
     if (!any)
-        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d cards, expected a multiple of %d", c->train.batch, d->cards, d->cards);
+        FAIL(e, ERR_INTERNAL, "train.micro_batch: none divides the %d rows of %d ranks", c->train.batch, d->cards);
     if (!found)
         return refuse(&k, &smallest, e);
     *out = best;

@@ -25,6 +25,8 @@ struct plan_device {
 };
 /* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
+/* Dense BF16 FLOP/s of the card whose name stands in `device` (as in ops->device), by its maker's table; 0 = not in the table. */
+double plan_card_peak(const char *device);
 /* This machine through an open backend. card: the card behind it as it was before it was opened (zero for the CPU). */
 int plan_here(struct ops *o, const struct cuda_card *card, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
 
@@ -48,6 +50,8 @@ int plan_make(const struct config *c, const struct facts *f, const struct lora *
 void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
 /* FLOP per token of one step with documents of `span` tokens. Formulas: docs/plan.md. */
 double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute r, double span);
+/* Rows of a head chunk at n tokens: logits of at most 128 MiB. */
+int32_t plan_head_chunk(const struct facts *f, enum dtype act, int32_t n);
 const char *plan_recompute_name(enum cfg_recompute r);
 
 #endif
