@@ -5,6 +5,7 @@
  *   - one that reduces in place, fastest when the caller's mask allows it, whose bits change from run to run;
  *   - the plain one; a slow one; one that splits k in two, in the workspace, and is the fastest of the sound ones;
  *   - one that the library offers and then refuses to run, and one whose bits change although nothing says so.
+ * A bias that is not on 16 bytes is not offered at all.
  * Their times are advances of the simulated clock, so that a test of tuning does not depend on the machine.
  * Products are oneDNN's plain sgemm, the same entry in 2.x and 3.x; BF16 is widened first and the result rounded once. */
 #include <cublasLt.h>
@@ -17,9 +18,6 @@ extern "C" {
 #include "trainer/base/bf16.h"
 }
 #include "tests/sim/sim.h"
-
-void sim_enqueue(cudaStream_t stream, std::function<void()> fn) __attribute__((weak));
-void sim_spend(double seconds) __attribute__((weak));
 
 namespace
 {
@@ -51,7 +49,7 @@ static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) && sizeof(D
 static_assert(sizeof(Preference) <= sizeof(cublasLtMatmulPreferenceOpaque_t) && sizeof(Algo) <= sizeof(cublasLtMatmulAlgo_t),
               "opaque");
 
-/* name, relative cost: what the simulated clock advances by, for each million of products of two numbers, in microseconds */
+/* cost: what the clock of events advances by, in microseconds for each million of multiplications, and for the launch */
 const struct {
     Kind kind;
     double cost;
@@ -158,9 +156,22 @@ void part(const Call &x, const std::vector<float> &a, const std::vector<float> &
     dnnl_sgemm(tb ? 'T' : 'N', ta ? 'T' : 'N', (dnnl_dim_t)x.p.n, (dnnl_dim_t)x.p.m, (dnnl_dim_t)(to - from), x.alpha, bt,
                x.p.b.ld, at, x.p.a.ld, 0.0f, sum, (dnnl_dim_t)x.p.m);
 }
+size_t extent(const Layout &l) { return ((size_t)l.ld * (l.cols - 1) + l.rows) * size_of(l.type); }
+void check_memory(const Call &x)
+{
+    int card = sim_running_device();
+    sim_check_range("cublasLtMatmul, A", x.a, extent(x.p.a), card);
+    sim_check_range("cublasLtMatmul, B", x.b, extent(x.p.b), card);
+    sim_check_range("cublasLtMatmul, D", x.d, extent(x.p.d), card);
+    if (x.algo.workspace > 0)
+        sim_check_range("cublasLtMatmul, the workspace", x.workspace, x.algo.workspace, card);
+    if (x.p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
+        sim_check_range("cublasLtMatmul, the bias", x.p.desc.bias, x.p.d.rows * size_of(x.p.d.type), card);
+}
 void run(const Call &x)
 {
     static unsigned runs; /* what only timing decides on a card */
+    check_memory(x);
     const Product &p = x.p;
     uint64_t cut = p.k / 2, size = p.m * p.n;
     std::vector<float> a = widen(x.a, p.a), b = widen(x.b, p.b), one(size), two(size);
@@ -203,7 +214,7 @@ void run(const Call &x)
             put(x.d, p.d.type, at, v);
         }
     for (const auto &one_of : algorithms)
-        if (one_of.kind == (Kind)x.algo.kind && sim_spend)
+        if (one_of.kind == (Kind)x.algo.kind)
             sim_spend(one_of.cost * 1e-12 * (double)p.m * (double)p.n * (double)p.k + 1e-6 * one_of.cost);
 }
 bool known(cublasLtHandle_t h) { return h && *(int *)h == HANDLE; }
@@ -293,6 +304,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (s != CUBLAS_STATUS_SUCCESS)
         return s;
     Preference want = read<Preference>(preference);
+    if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS && alignment_of(p.desc.bias) < 16)
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* so that a caller's own bias is tested */
     for (const auto &one : algorithms) {
         bool allowed = one.splits == 1 || (want.schemes & one.scheme) != 0;
         if (*n == wanted || !allowed || workspace_of(one.kind, p) > want.workspace)
@@ -348,6 +361,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
 {
     Call x;
     cublasLtMatmulHeuristicResult_t r;
+    if (sim_fault("cublasLtMatmul") != cudaSuccess)
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     cublasStatus_t s = describe(desc, la, lb, lc, ld, &x.p);
     if (s != CUBLAS_STATUS_SUCCESS)
         return s;
@@ -373,9 +388,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     x.c = c;
     x.d = d;
     x.workspace = workspace;
-    if (sim_enqueue)
-        sim_enqueue(stream, [x] { run(x); });
-    else
-        run(x);
+    sim_enqueue(stream, [x] { run(x); });
     return CUBLAS_STATUS_SUCCESS;
 }
