@@ -72,6 +72,35 @@ struct bench_call {
 int pool_open(struct bench_pool *p, const struct bench *b, size_t least, float low, struct err *e);
 void pool_close(struct bench_pool *p);
 size_t pool_need(const struct bench_call *c); /* bytes of one set */
+/* Numbers as every timed row finds them: see pool_open. */
+void pool_fill(const struct bench_pool *p);
+/* Run the call once, on set i. */
+void pool_run(const struct bench_call *c, int64_t i);
 int pool_time(const struct bench_call *c, struct bench_time *out, struct err *e);
+
+/* The operations that are not products. Bytes: what must move once; flop: of attention, which is not bound by memory. */
+struct bench_op {
+    const char *name, *formula;
+    void (*run)(const struct bench_call *c, char **p);
+    double bytes, flop;
+    size_t sizes[BENCH_MOST_OPERANDS];
+};
+enum { BENCH_MOST_OPS = 32 };
+/* Those of this shape that --only wants; returns how many. */
+int bench_list_ops(const struct bench *b, struct bench_op out[BENCH_MOST_OPS]);
+struct bench_call bench_op_call(const struct bench_op *op, const struct bench *b, const struct bench_pool *pool);
+
+/* The products of a training step. */
+struct bench_product {
+    char name[32];
+    int32_t m, n, k;      /* y (m, n), summed over k */
+    double times;         /* in one micro-batch without recomputation */
+    enum { LINEAR_FORWARD, LINEAR_BACKWARD, GEMM } kind;
+    struct gemm gemm;     /* without pointers */
+};
+enum { BENCH_MOST_PRODUCTS = 64 };
+int bench_list_products(const struct bench *b, struct bench_product out[BENCH_MOST_PRODUCTS]);
+/* `product` must outlive the call. */
+struct bench_call bench_product_call(const struct bench_product *product, const struct bench *b, const struct bench_pool *pool);
 
 #endif

@@ -2,30 +2,21 @@
  * the same tables that the model uses (lora.h), with their transposes, row distances and types. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "trainer/bench.h"
 
-struct product {
-    char name[32];
-    int32_t m, n, k;      /* y (m, n), summed over k */
-    double times;         /* in one micro-batch without recomputation */
-    enum { LINEAR_FORWARD, LINEAR_BACKWARD, GEMM } kind;
-    struct gemm gemm;     /* without pointers */
-};
-enum { MOST_PRODUCTS = 64 };
 struct list {
     const struct bench *b;
-    struct product p[MOST_PRODUCTS];
+    struct bench_product *p; /* (BENCH_MOST_PRODUCTS) */
     int n;
 };
 
-static struct product *add(struct list *l, const char *name, const char *what, int32_t m, int32_t n, int32_t k, double times)
+static struct bench_product *add(struct list *l, const char *name, const char *what, int32_t m, int32_t n, int32_t k, double times)
 {
-    struct product *p = &l->p[l->n];
-    *p = (struct product){.m = m, .n = n, .k = k, .times = times};
+    struct bench_product *p = &l->p[l->n];
+    *p = (struct bench_product){.m = m, .n = n, .k = k, .times = times};
     snprintf(p->name, sizeof p->name, "%s %s", name, what);
-    if (l->n + 1 < MOST_PRODUCTS)
+    if (l->n + 1 < BENCH_MOST_PRODUCTS)
         l->n++;
     return p;
 }
@@ -38,7 +29,7 @@ static void add_linear(struct list *l, const char *name, int32_t rows, int32_t o
 
 static void add_gemm(struct list *l, const char *name, const char *what, double times, struct gemm g)
 {
-    struct product *p = add(l, name, what, g.m, g.n, g.k, times);
+    struct bench_product *p = add(l, name, what, g.m, g.n, g.k, times);
     g.a_type = g.b_type = l->b->ops->act;
     g.alpha = 1;
     p->kind = GEMM;
@@ -75,8 +66,9 @@ static void add_group(struct list *l, enum lora_group group, const char *name)
              (struct gemm){.m = rows, .n = s->in, .k = wide, .lda = wide, .ldb = s->in, .ldc = s->in, .accumulate = true, .c_type = act});
 }
 
-static void list_products(struct list *l)
+int bench_list_products(const struct bench *b, struct bench_product out[BENCH_MOST_PRODUCTS])
 {
+    struct list list = {.b = b, .p = out}, *l = &list;
     const struct facts *f = &l->b->facts;
     int32_t hq = f->h * f->q, n = l->b->n;
     double layers = f->l;
@@ -89,12 +81,13 @@ static void list_products(struct list *l)
     add_group(l, GROUP_O, "o");
     add_group(l, GROUP_GATE_UP, "gate_up");
     add_group(l, GROUP_DOWN, "down");
+    return l->n;
 }
 
 static size_t cells(int32_t rows, int32_t ld, enum dtype t) { return (size_t)rows * (size_t)ld * dtype_size(t); }
 
 /* c, a, b */
-static void operand_sizes(const struct product *p, enum dtype act, size_t sizes[3])
+static void operand_sizes(const struct bench_product *p, enum dtype act, size_t sizes[3])
 {
     const struct gemm *g = &p->gemm;
     if (p->kind == GEMM) {
@@ -110,7 +103,7 @@ static void operand_sizes(const struct product *p, enum dtype act, size_t sizes[
 
 static void run(const struct bench_call *c, char **at)
 {
-    const struct product *p = c->arg;
+    const struct bench_product *p = c->arg;
     struct ops *o = c->b->ops;
     struct gemm g = p->gemm;
     struct weight w = {at[2], o->act, p->n, p->k};
@@ -132,7 +125,7 @@ static void run(const struct bench_call *c, char **at)
     }
 }
 
-static int print(const struct bench *b, const struct product *p, double seconds, double best, double all, struct err *e)
+static int print(const struct bench *b, const struct bench_product *p, double seconds, double best, double all, struct err *e)
 {
     struct bench_row r;
     double flop = 2.0 * p->m * p->n * p->k;
@@ -147,40 +140,42 @@ static int print(const struct bench *b, const struct product *p, double seconds,
     return row_end(&r, e);
 }
 
+struct bench_call bench_product_call(const struct bench_product *product, const struct bench *b, const struct bench_pool *pool)
+{
+    struct bench_call c = {.b = b, .pool = pool, .run = run, .arg = product};
+    operand_sizes(product, b->ops->act, c.sizes);
+    return c;
+}
+
 int bench_gemm(struct bench *b, struct err *e)
 {
-    struct list l = {.b = b};
+    struct bench_product p[BENCH_MOST_PRODUCTS];
     struct bench_pool pool = {0};
-    double seconds[MOST_PRODUCTS] = {0}, best = 0, all = 0;
+    double seconds[BENCH_MOST_PRODUCTS] = {0}, best = 0, all = 0;
     size_t least = 1;
-    int rc = 0, measured = 0;
-    list_products(&l);
-    for (int i = 0; i < l.n; i++) {
-        struct bench_call c = {0};
-        operand_sizes(&l.p[i], b->ops->act, c.sizes);
+    int rc = 0, n = bench_list_products(b, p);
+    for (int i = 0; i < n; i++) {
+        struct bench_call c = bench_product_call(&p[i], b, NULL);
         least = pool_need(&c) > least ? pool_need(&c) : least;
     }
     TRY_DONE(pool_open(&pool, b, least, -1, e));
-    for (int i = 0; i < l.n; i++) {
-        struct bench_call c = {.b = b, .pool = &pool, .run = run, .arg = &l.p[i]};
+    for (int i = 0; i < n; i++) {
+        struct bench_call c = bench_product_call(&p[i], b, &pool);
         struct bench_time t;
-        if (!bench_wanted(b, l.p[i].name))
+        if (!bench_wanted(b, p[i].name))
             continue;
-        operand_sizes(&l.p[i], b->ops->act, c.sizes);
         if (pool_time(&c, &t, e) != 0) {
-            rc = err_prefix(e, "%s", l.p[i].name);
+            rc = err_prefix(e, "%s", p[i].name);
             goto done;
         }
         seconds[i] = t.median_s;
-        double rate = 2.0 * l.p[i].m * l.p[i].n * l.p[i].k / t.median_s;
-        best = rate > best ? rate : best;
-        all += l.p[i].times * t.median_s;
-        measured++;
+        best = fmax(best, 2.0 * p[i].m * p[i].n * p[i].k / t.median_s);
+        all += p[i].times * t.median_s;
     }
-    for (int i = 0; i < l.n; i++)
+    for (int i = 0; i < n; i++)
         if (seconds[i] > 0)
-            TRY_DONE(print(b, &l.p[i], seconds[i], best, all, e));
-    if (measured == 0)
+            TRY_DONE(print(b, &p[i], seconds[i], best, all, e));
+    if (best == 0)
         rc = err_set(e, ERR_USAGE, "lorat bench: --only %.60s: no product of this name. Leave --only out to see all", options_value(b->options, "only"));
 done:
     pool_close(&pool);

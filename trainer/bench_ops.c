@@ -118,16 +118,7 @@ RUN(run_attention_backward)
     o->attention_backward(o, &a, p[3], p[3] + k, p[3] + v, p[4], p[0], (const float *)p[1], p[2], p[2] + k, p[2] + v, (float *)p[5]);
 }
 
-struct op_row {
-    const char *name, *formula;
-    void (*run)(const struct bench_call *c, char **p);
-    double bytes, flop; /* flop: attention, which is not bound by memory */
-    size_t sizes[BENCH_MOST_OPERANDS];
-};
-enum { MOST_ROWS = 32 };
-
-/* The rows for this shape; those whose width is 0 here are left out. */
-static int list_rows(const struct bench *b, struct op_row out[MOST_ROWS])
+int bench_list_ops(const struct bench *b, struct bench_op out[BENCH_MOST_OPS])
 {
     const struct facts *f = &b->facts;
     size_t a = act_size(b), n = (size_t)b->n, d = (size_t)f->d, ff = (size_t)f->f, v = (size_t)f->v, c = (size_t)b->head_chunk, p = (size_t)b->lora.count;
@@ -136,7 +127,7 @@ static int list_rows(const struct bench *b, struct op_row out[MOST_ROWS])
     for (size_t i = 0; i < n; i++)
         pairs += i % seq + 1;
     double rows = (double)nd, gate = (double)(n * ff * a), attention = (double)pairs * (double)hq, flat = (double)p;
-    const struct op_row all[] = {
+    const struct bench_op all[] = {
         {"zero", "4 P", run_zero, 4 * flat, 0, {4 * p}},
         {"cast", "(4 + a) P", run_cast, (4 + (double)a) * flat, 0, {a * p, 4 * p}},
         {"copy_2d", "2 n (H+K)Q a", run_copy_2d, 2 * (double)(n * qk * a), 0, {n * qk * a, n * qkv * a}},
@@ -168,7 +159,7 @@ static int list_rows(const struct bench *b, struct op_row out[MOST_ROWS])
     return count;
 }
 
-static int print(const struct bench *b, const struct op_row *row, const struct bench_time *t, double copy, struct err *e)
+static int print(const struct bench *b, const struct bench_op *row, const struct bench_time *t, double copy, struct err *e)
 {
     struct bench_row r;
     row_begin(&r, b, "ops", row->name, 24);
@@ -186,41 +177,39 @@ static int measure_copy(const struct bench *b, const struct bench_pool *pool, do
 {
     size_t bytes = pool->bytes / 2 / 65536 * 65536;
     struct bench_call c = {.b = b, .pool = pool, .run = run_copy, .sizes = {bytes, bytes}};
-    struct op_row row = {.name = "device copy", .formula = "2 bytes", .bytes = 2 * (double)bytes};
+    struct bench_op row = {.name = "device copy", .formula = "2 bytes", .bytes = 2 * (double)bytes};
     struct bench_time t;
     TRY(pool_time(&c, &t, e));
     *rate = row.bytes / t.median_s;
     return print(b, &row, &t, *rate, e);
 }
 
-/* A pool that holds the largest row, and a copy of 256 MiB beside its source where the model is not tiny. */
-static int open_pool(const struct bench *b, const struct op_row *rows, int n, struct bench_pool *pool, struct err *e)
+struct bench_call bench_op_call(const struct bench_op *op, const struct bench *b, const struct bench_pool *pool)
 {
-    size_t least = 65536 * 2;
-    for (int i = 0; i < n; i++) {
-        struct bench_call c = {0};
-        for (int k = 0; k < BENCH_MOST_OPERANDS; k++)
-            c.sizes[k] = rows[i].sizes[k];
-        least = pool_need(&c) > least ? pool_need(&c) : least;
-    }
-    return pool_open(pool, b, least, 0, e);
+    struct bench_call c = {.b = b, .pool = pool, .run = op->run};
+    for (int k = 0; k < BENCH_MOST_OPERANDS; k++)
+        c.sizes[k] = op->sizes[k];
+    return c;
 }
 
 int bench_ops(struct bench *b, struct err *e)
 {
-    struct op_row rows[MOST_ROWS];
+    struct bench_op rows[BENCH_MOST_OPS];
     struct bench_pool pool = {0};
-    int n = list_rows(b, rows), rc = 0;
+    int n = bench_list_ops(b, rows), rc = 0;
+    size_t least = 2 * 65536; /* two operands of the plain copy */
     double copy = 0;
     if (n == 0)
         FAIL(e, ERR_USAGE, "lorat bench: --only %.60s: no operation of this name. Leave --only out to see all", options_value(b->options, "only"));
-    TRY_DONE(open_pool(b, rows, n, &pool, e));
+    for (int i = 0; i < n; i++) {
+        struct bench_call c = bench_op_call(&rows[i], b, NULL);
+        least = pool_need(&c) > least ? pool_need(&c) : least;
+    }
+    TRY_DONE(pool_open(&pool, b, least, 0, e));
     TRY_DONE(measure_copy(b, &pool, &copy, e));
     for (int i = 0; i < n; i++) {
-        struct bench_call c = {.b = b, .pool = &pool, .run = rows[i].run};
+        struct bench_call c = bench_op_call(&rows[i], b, &pool);
         struct bench_time t;
-        for (int k = 0; k < BENCH_MOST_OPERANDS; k++)
-            c.sizes[k] = rows[i].sizes[k];
         if (pool_time(&c, &t, e) != 0) {
             rc = err_prefix(e, "%s", rows[i].name);
             goto done;

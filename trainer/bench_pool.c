@@ -96,10 +96,13 @@ void pool_close(struct bench_pool *p)
     *p = (struct bench_pool){0};
 }
 
-/* Call i works on set i % sets. */
-static void call_set(void *arg, int64_t i)
+void pool_fill(const struct bench_pool *p)
 {
-    const struct bench_call *c = arg;
+    bench_fill(p->o, p->base, p->o->act, (int64_t)(p->bytes / dtype_size(p->o->act)), p->low, 1, 1);
+}
+
+void pool_run(const struct bench_call *c, int64_t i)
+{
     size_t need = pool_need(c);
     int64_t sets = (int64_t)(c->pool->bytes / need);
     char *p[BENCH_MOST_OPERANDS] = {NULL}, *at = c->pool->base + (size_t)(i % (sets < BENCH_SETS ? sets : BENCH_SETS)) * need;
@@ -110,11 +113,13 @@ static void call_set(void *arg, int64_t i)
     c->run(c, p);
 }
 
+static void timed(void *arg, int64_t i) { pool_run(arg, i); }
+
 int pool_time(const struct bench_call *c, struct bench_time *out, struct err *e)
 {
     if (pool_need(c) == 0 || pool_need(c) > c->pool->bytes)
         FAIL(e, ERR_INTERNAL, "bench: operands of %zu bytes, expected at most the pool's %zu", pool_need(c), c->pool->bytes);
     /* Anew for each: what was repeated in place thousands of times before may have left infinities. */
-    bench_fill(c->b->ops, c->pool->base, c->b->ops->act, (int64_t)(c->pool->bytes / dtype_size(c->b->ops->act)), c->pool->low, 1, 1);
-    return bench_calls(c->b->ops, call_set, (void *)(uintptr_t)c, c->b->budget_s, out, e);
+    pool_fill(c->pool);
+    return bench_calls(c->b->ops, timed, (void *)(uintptr_t)c, c->b->budget_s, out, e);
 }

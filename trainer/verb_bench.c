@@ -63,7 +63,7 @@ static int make_job(struct bench *b, struct err *e)
                (long long)(micro * accumulation), (long long)micro);
     buf_printf(&y, "compute: {device: %s, precision: %s, recompute: %s, memory_limit: %s, threads: %s}\n", text_or(o, "device", "auto"),
                text_or(o, "precision", "auto"), text_or(o, "recompute", "auto"), text_or(o, "memory-limit", "null"),
-               text_or(o, "threads", "auto"));
+               text_or(o, "threads", "null"));
     int rc = y.failed ? mem_fail(e, "a job", y.n) : config_parse(y.data, y.n, "lorat bench, as a job file", &b->c, e);
     if (rc != 0)
         e->code = ERR_USAGE;
