@@ -87,7 +87,7 @@ __device__ static __forceinline__ void put_rows(bf16 *to, int64_t ld, int32_t ro
     for (int i = 0; i < OWN_ROWS; i += WARP / (D / 8)) {
         int r = i + LANE / (D / 8), chunk = LANE % (D / 8);
         if (r < rows)
-            vec_store(to + r * ld + chunk * 8, vec_load(x + place<D>(r, chunk)));
+            *(vec<bf16> *)(to + r * ld + chunk * 8) = *(const vec<bf16> *)(x + place<D>(r, chunk)); /* whole */
     }
 }
 
