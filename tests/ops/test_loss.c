@@ -104,6 +104,31 @@ static void nan_shows(struct ops *o)
         }
 }
 
+/* A logit of -infinity is a token that cannot come: probability 0, and nothing else changes. */
+static void impossible_token(struct ops *o)
+{
+    enum { V = 600 };
+    struct array logits = array_random(o, V, o->act, 1), loss = array_new(o, 1, DT_F32), weights = array_new(o, 1, DT_F32);
+    int32_t target = 5, *on_device = test_upload(o, &target, 4);
+    double nll, want_loss = 0, *want = malloc(V * 8);
+    weights.host[0] = 1;
+    array_put(&weights);
+    for (int j = 0; j < V; j++)
+        if (j != 7 && (j == target + 1 || j >= 8)) /* also for all that a thread has */
+            logits.host[j] = -INFINITY;
+    array_put(&logits);
+    memcpy(want, logits.host, V * 8);
+    ref_cross_entropy(&want_loss, &nll, want, V, &target, weights.host, 1, V, true);
+    o->cross_entropy(o, loss.dev, NULL, logits.dev, V, on_device, weights.dev, 1, V, true);
+    array_compare("cross_entropy loss beside -inf", &loss, &want_loss, 2e-6, 1e-5);
+    array_compare("cross_entropy gradient beside -inf", &logits, want, 1e-5, 1e-6);
+    free(want);
+    o->release(o, on_device);
+    array_free(&logits);
+    array_free(&loss);
+    array_free(&weights);
+}
+
 static void finite_differences(void)
 {
     double x[2 * 7], g[2 * 7], w[2] = {0.7, 2}, nll[2], loss = 0;
@@ -137,10 +162,13 @@ int ops_test(struct ops *o)
     entropy(o, 127, 127, 128, 3);
     entropy(o, 5, 49152, 49152, 4);
     entropy(o, 3, 1001, 1024, 30); /* nearly certain rows */
+    entropy(o, 2, 151936, 151936, 3); /* Qwen3's vocabulary */
     largest(o, 1, 7, 7);
     largest(o, 65, 127, 128);
     largest(o, 3, 49152, 49152);
+    largest(o, 2, 151936, 151936);
     nan_shows(o);
+    impossible_token(o);
     test_no_failure(o, "at the end");
     return check_failures;
 }

@@ -349,9 +349,20 @@ int ops_test(struct ops *o)
         dropout(o, rows_of[i], width_of[i], i % 2 ? 0.1f : 0.5f);
         copies(o, rows_of[i], width_of[i]);
     }
+    /* Wide rows: as wide as a block has room for in registers, and beyond. */
+    static const int wide[] = {4096, 5120, 8192, 8200, 16392};
+    for (int i = 0; i < 5; i++)
+        rmsnorm(o, 2, wide[i]);
+    swiglu(o, 3, 8200);
+    dropout(o, 2, 8200, 0.1f);
+    copies(o, 600, 8);
     static const int q_of[] = {8, 16, 64, 80, 128};
     for (int i = 0; i < 5; i++)
         head_norm_and_rope(o, rows_of[i], i % 3 * 4 + 1, q_of[i]);
+    head_norm_and_rope(o, 9, 40, 128); /* Qwen3-8B's q and k heads together */
+    head_norm_and_rope(o, 5, 14, 64);
+    head_norm_and_rope(o, 3, 3, 512);
+    head_norm_and_rope(o, 2, 5, 34);
     halves(o);
     nan_shows(o);
     test_no_failure(o, "at the end");

@@ -84,6 +84,7 @@ int ops_test(struct ops *o)
         stats(o, counts[i]);
         update(o, counts[i]);
     }
+    stats(o, 4300001); /* longer parts */
     test_no_failure(o, "at the end");
     return check_failures;
 }
