@@ -25,7 +25,8 @@ static int n_cards = -1;
 static cudaError_t why_none, stuck[SIM_MAX_CARDS];
 static thread_local int device_now;
 static thread_local cudaError_t last_error;
-static int errors, errors_told;
+static int errors, told_of;
+static cudaError_t latest; /* of errors */
 
 std::recursive_mutex &sim_lock(void)
 {
@@ -137,14 +138,19 @@ cudaError_t sim_enter(const char *function)
 cudaError_t sim_leave(cudaError_t rc)
 {
     if (rc != cudaSuccess && rc != cudaErrorNotReady) {
-        last_error = rc;
+        last_error = latest = rc;
         errors++;
     }
     return rc;
 }
 int sim_errors(void) { return errors; }
-int sim_errors_untold(void) { return errors_told ? 0 : errors; }
-void sim_errors_told(void) { errors_told++; }
+void sim_errors_told(void) { told_of = errors; }
+void sim_errors_left(void)
+{
+    if (errors > told_of)
+        sim_finding("unchecked", "%d functions of the runtime returned an error, the last '%s', and nobody told of it",
+                    errors - told_of, cudaGetErrorString(latest));
+}
 
 const char *cudaGetErrorString(cudaError_t e)
 {

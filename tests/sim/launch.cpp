@@ -131,7 +131,5 @@ void sim_finish(void)
     sim_run_all();
     sim_memory_left();
     sim_streams_left();
-    if (sim_errors_untold())
-        sim_finding("unchecked", "%d functions of the runtime returned an error, the last '%s', and nobody told of it",
-                    sim_errors_untold(), cudaGetErrorString(cudaPeekAtLastError()));
+    sim_errors_left();
 }

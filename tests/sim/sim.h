@@ -30,8 +30,8 @@ uint64_t sim_number(const char *name, uint64_t otherwise); /* an environment var
 cudaError_t sim_enter(const char *function);
 cudaError_t sim_leave(cudaError_t rc);
 cudaError_t sim_fault(const char *function); /* only what LORAT_SIM_FAIL asks for */
-int sim_errors_untold(void);
-bool sim_asynchronous(cudaError_t rc); /* an error of a kind that shows only when the work has run, and then sticks */
+void sim_errors_left(void);                  /* a finding about errors that nobody told of */
+bool sim_asynchronous(cudaError_t rc);       /* an error of a kind that shows only when the work has run, and then sticks */
 void sim_stick(int device, cudaError_t rc);
 cudaError_t sim_stuck(int device);
 #define SIM_CALL(name)                                                                                                           \
