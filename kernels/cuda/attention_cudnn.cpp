@@ -1,9 +1,9 @@
-/* attention_cudnn.cpp - attention_cudnn.h through cudnn-frontend: loading the library, the plans made so far, and their execution.
- * C++ with the standard library and exceptions, neither of which leaves this file. Taking the front end in is a
+/* attention_cudnn.cpp - attention_cudnn.h through cudnn-frontend: loading the library, the plans made so far, and their
+ * execution. C++ with the standard library and exceptions, neither of which leaves this file. Taking the front end in is a
  * minute's compiling, so nothing else does.
  *
- * A plan is the first that the library's heuristic offers and that builds: nothing is timed, so the same card and version choose the
- * same one. Compiling one takes the library some tenths of a second (not measured), at the first use of a rounded geometry. */
+ * A plan is the first that the library's heuristic offers and that builds: nothing is timed, so the same card and version choose
+ * the same one. Compiling one takes the library some time (not measured), at the first use of a rounded geometry. */
 #include <cudnn_frontend.h>
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -23,7 +23,8 @@ using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 /* cudnn-frontend's dynamic loading takes its functions from here. Opened once and kept: it remembers what it found. */
 void *fe::cudnn_dlhandle = nullptr;
 
-namespace {
+namespace
+{
 /* What a plan depends on; compared as bytes, so every one of them is set. */
 struct cudnn_key {
     int32_t heads, kv_heads, head_size, ld_q, ld_k, ld_v;
@@ -34,13 +35,24 @@ struct cudnn_key {
 };
 /* The graph's tensors, as keys of what cudnn-frontend calls a variant pack. */
 enum cudnn_tensor {
-    CUDNN_Q = 1, CUDNN_K, CUDNN_V, CUDNN_OUT, CUDNN_LSE, CUDNN_DOUT, CUDNN_DQ, CUDNN_DK, CUDNN_DV, CUDNN_QUERIES, CUDNN_KEYS,
+    CUDNN_Q = 1,
+    CUDNN_K,
+    CUDNN_V,
+    CUDNN_OUT,
+    CUDNN_LSE,
+    CUDNN_DOUT,
+    CUDNN_DQ,
+    CUDNN_DK,
+    CUDNN_DV,
+    CUDNN_QUERIES,
+    CUDNN_KEYS,
     CUDNN_RAGGED /* + enum ragged_part */
 };
 
-/* Attention as cudnn-frontend's composite graph: SDPA and its backward, packed documents ("THD": tokens, heads, head size) by ragged offsets, top-left causal within each document, log-sum-exp (n, H) as the statistics between the two.
- * dk and dv are packed matrices of their own: cuDNN's memory for a group's sums has the row distance of dk times the group, which
- * inside a fused matrix would be (H + 2K) / K times as much. */
+/* Attention as cudnn-frontend's composite graph: SDPA and its backward, packed documents ("THD": tokens, heads, head size) by
+ * ragged offsets, top-left causal within each document, log-sum-exp (n, H) as the statistics between the two. dk and dv are
+ * packed matrices of their own: cuDNN's memory for a group's sums has the row distance of dk times the group, which inside a
+ * fused matrix would be (H + 2K) / K times as much. */
 struct builder {
     const cudnn_key &k;
     std::shared_ptr<fe::graph::Graph> graph;
@@ -150,13 +162,17 @@ static int check_card(int64_t version, int major, int minor, struct err *e)
 {
     const int64_t hopper = 92500, blackwell = 91801;
     if (major != 9 && major != 10)
-        FAIL(e, ERR_DEVICE, "cuDNN: compute capability %d.%d, expected 9.0 or 10.x: elsewhere it has no deterministic backward over packed documents",
+        FAIL(e, ERR_DEVICE,
+             "cuDNN: compute capability %d.%d, expected 9.0 or 10.x: elsewhere it has no deterministic backward over packed "
+             "documents",
              major, minor);
     int64_t least = major == 9 ? hopper : blackwell;
     if (version < least)
-        FAIL(e, ERR_DEVICE, "cuDNN: version %d.%d.%d, expected %d.%d.%d or later on compute capability %d.%d. sh scripts/setup-cuda.sh brings it",
-             (int)(version / 10000), (int)(version / 100 % 100), (int)(version % 100), (int)(least / 10000), (int)(least / 100 % 100),
-             (int)(least % 100), major, minor);
+        FAIL(
+            e, ERR_DEVICE,
+            "cuDNN: version %d.%d.%d, expected %d.%d.%d or later on compute capability %d.%d. sh scripts/setup-cuda.sh brings it",
+            (int)(version / 10000), (int)(version / 100 % 100), (int)(version % 100), (int)(least / 10000),
+            (int)(least / 100 % 100), (int)(least % 100), major, minor);
     return 0;
 }
 
@@ -276,14 +292,16 @@ static const plan &plan_of(struct attention_cudnn *x, const struct attention *a,
 using pack = std::unordered_map<int64_t, void *>;
 
 /* Queues the plan; `tensors` holds everything but the indices. dkv (n, 2 K Q) is handed to `tensors` by the caller. */
-static int run(struct attention_cudnn *x, const struct attention *a, const char *where, bool backward, pack tensors, struct err *e)
+static int run(struct attention_cudnn *x, const struct attention *a, const char *where, bool backward, pack tensors,
+               struct err *e)
 {
     try {
         const plan &p = plan_of(x, a, backward);
         int32_t documents = p.key.plan.documents;
         struct layout l = layout_of(documents, a->n, (int64_t)a->kv_heads * a->head_size);
         if (l.library + (size_t)p.workspace > x->c->workspace_size)
-            FAIL(e, ERR_DEVICE, "%s: cuDNN wants a workspace of %lld bytes for %d documents of up to %d tokens, expected at most %lld", where,
+            FAIL(e, ERR_DEVICE,
+                 "%s: cuDNN wants a workspace of %lld bytes for %d documents of up to %d tokens, expected at most %lld", where,
                  (long long)p.workspace, documents, p.key.plan.longest, (long long)x->c->workspace_size - (long long)l.library);
         int32_t *indices = (int32_t *)x->c->workspace;
         attention_ragged_queue(x->c, where, a, documents, indices);
@@ -296,17 +314,19 @@ static int run(struct attention_cudnn *x, const struct attention *a, const char 
             FAIL(e, ERR_DEVICE, "%s: cuDNN: %s, expected it to run", where, status.get_message().c_str());
         return 0;
     } catch (const std::exception &failure) {
-        FAIL(e, ERR_DEVICE, "%s: cuDNN: %s, expected one for %d tokens in %d documents of up to %d", where, failure.what(), a->n, a->n_spans, a->max_span);
+        FAIL(e, ERR_DEVICE, "%s: cuDNN: %s, expected one for %d tokens in %d documents of up to %d", where, failure.what(), a->n,
+             a->n_spans, a->max_span);
     }
 }
 
 /* The front end takes everything as void *; it writes to outputs only. */
 static void *plain(const void *p) { return const_cast<void *>(p); }
 
-int attention_cudnn_forward(struct attention_cudnn *x, const struct attention *a, void *out, float *lse, const void *q, const void *k,
-                            const void *v, struct err *e)
+int attention_cudnn_forward(struct attention_cudnn *x, const struct attention *a, void *out, float *lse, const void *q,
+                            const void *k, const void *v, struct err *e)
 {
-    return run(x, a, "attention_forward", false, {{CUDNN_Q, plain(q)}, {CUDNN_K, plain(k)}, {CUDNN_V, plain(v)}, {CUDNN_OUT, out}, {CUDNN_LSE, lse}}, e);
+    return run(x, a, "attention_forward", false,
+               {{CUDNN_Q, plain(q)}, {CUDNN_K, plain(k)}, {CUDNN_V, plain(v)}, {CUDNN_OUT, out}, {CUDNN_LSE, lse}}, e);
 }
 
 int attention_cudnn_backward(struct attention_cudnn *x, const struct attention *a, void *dq, void *dk, void *dv, const void *dout,
@@ -315,10 +335,12 @@ int attention_cudnn_backward(struct attention_cudnn *x, const struct attention *
     int32_t kq = a->kv_heads * a->head_size;
     struct layout l = layout_of(attention_cudnn_plan_of(a).documents, a->n, kq);
     if (l.library > x->c->workspace_size)
-        FAIL(e, ERR_DEVICE, "attention_backward: a workspace of %zu bytes, expected %zu for cuDNN", x->c->workspace_size, l.library);
+        FAIL(e, ERR_DEVICE, "attention_backward: a workspace of %zu bytes, expected %zu for cuDNN", x->c->workspace_size,
+             l.library);
     bf16 *dkv = (bf16 *)(x->c->workspace + l.dkv), *own_dv = dkv + (size_t)a->n * (size_t)kq;
-    pack tensors = {{CUDNN_Q, plain(q)}, {CUDNN_K, plain(k)}, {CUDNN_V, plain(v)}, {CUDNN_OUT, plain(out)}, {CUDNN_LSE, plain(lse)},
-                    {CUDNN_DOUT, plain(dout)}, {CUDNN_DQ, dq}, {CUDNN_DK, dkv}, {CUDNN_DV, own_dv}};
+    pack tensors = {{CUDNN_Q, plain(q)},     {CUDNN_K, plain(k)},     {CUDNN_V, plain(v)},
+                    {CUDNN_OUT, plain(out)}, {CUDNN_LSE, plain(lse)}, {CUDNN_DOUT, plain(dout)},
+                    {CUDNN_DQ, dq},          {CUDNN_DK, dkv},         {CUDNN_DV, own_dv}};
     TRY(run(x, a, "attention_backward", true, tensors, e));
     cuda_copy_2d(&x->c->ops, dk, a->ld_k, dkv, kq, a->n, kq);
     cuda_copy_2d(&x->c->ops, dv, a->ld_v, own_dv, kq, a->n, kq);

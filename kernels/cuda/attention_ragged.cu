@@ -1,5 +1,5 @@
-/* attention_ragged.cu - the spans of a batch as cuDNN's ragged tensors want them: where each document begins, in elements of every
- * tensor, and how long it is. Spans lie in device memory, so a kernel writes them; a few hundred integers. */
+/* attention_ragged.cu - the spans of a batch as cuDNN's ragged tensors want them: where each document begins, in elements of
+ * every tensor, and how long it is. Spans lie in device memory, so a kernel writes them; a few hundred integers. */
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/device.cuh"
 

@@ -1,15 +1,16 @@
-/* attention_select.cu - our own attention or cuDNN's? The rule, for a class of shapes (query heads, key/value heads, head size):
+/* attention_select.cu - our own attention or cuDNN's? For a class of shapes (query heads, key/value heads, head size):
  *
- *   1. Only BF16, head size 64 or 128, rows on 16 bytes, and calls that say q_len == k_len (training, evaluation). Generation is ours.
+ *   1. Ours, unless it is BF16, head size 64 or 128, rows on 16 bytes, and the caller says q_len == k_len: generation is ours.
  *   2. $LORAT_ATTENTION=plain or mma: ours. =cudnn: cuDNN, and a failure where it cannot be.
- *   3. A tuned table of the run that names the class: what it says. It was measured by `lorat tune`, which takes the faster. A table
- *      that says cuDNN where that is another version, missing, or fails its self-test is an error (ERR_STATE): other bits would follow.
- *   4. Else cuDNN on compute capability 9.0 and later, when its self-test (attention_selftest.cu) passes; ours everywhere else, and a
- *      note in the log that says why. Nothing is timed here: a timing that falls one way today and the other tomorrow would change bits.
+ *   3. What the run's tuned table says, where it names the class: `lorat tune` measures both and takes the faster.
+ *   4. Else cuDNN on compute capability 9.0 and later, when its self-test passes (attention_selftest.cu). Else ours, and a note.
  *
- * The decision is made at the first call of a class, and waits for the card then. It depends on the card, the library and the shape
- * alone, so a resumed run decides as the first did. A plan that cannot be made later, for another number of documents, is a failure
- * rather than a silent change of kernel. */
+ * A table that says cuDNN where that is missing, another version or fails its self-test is an error (ERR_STATE), since other bits
+ * would follow. Rule 4 times nothing: a timing that falls one way today and the other way tomorrow would change bits too.
+ *
+ * The decision is made at the first call of a class, and waits for the card then. It depends on the card, the library and the
+ * shape alone, so a resumed run decides as the first did. A plan that cannot be made later, for another number of documents, is a
+ * failure rather than a silent change of kernel. */
 #include "kernels/cuda/attention_select.h"
 
 #include <stdio.h>
@@ -30,7 +31,7 @@ struct attention_class {
 };
 struct attention_select {
     struct attention_cudnn *cudnn; /* NULL: not used */
-    char why[256];                 /* the last reason for ours */
+    char why[512];                 /* the last reason for ours */
     struct attention_class classes[MAX_CLASSES];
     int n;
 };
@@ -52,7 +53,7 @@ int attention_select_open(struct cuda *c, int major, int minor, struct err *e)
     s->cudnn = NULL;
     if (c->attention == ATTENTION_CUDNN)
         FAIL(e, ERR_DEVICE, "LORAT_ATTENTION=cudnn: %s", why.text);
-    snprintf(s->why, sizeof(s->why), "%s", why.text);
+    snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1, why.text);
     log_note("attention: our own kernel; %s", s->why);
     return 0;
 }
@@ -73,8 +74,8 @@ size_t attention_select_workspace(const struct cuda *c, const struct ops_dims *d
 
 const char *attention_select_why(const struct cuda *c) { return c->select ? c->select->why : ""; }
 
-/* The table's words: "32/8/128 cudnn 92801 980/1234", comma between classes: heads, the choice, cuDNN's version (0: none), microseconds
- * of a forward and backward by cuDNN and by ours. False when the class is not named. */
+/* The table's words: "32/8/128 cudnn 92801 980/1234", comma between classes: heads, the choice, cuDNN's version (0: none),
+ * microseconds of a forward and backward by cuDNN and by ours. False when the class is not named. */
 static bool table_says(const struct cuda *c, const struct attention_class *k, bool *cudnn, long long *version)
 {
     char want[64];
@@ -106,7 +107,8 @@ static bool keep_word(struct cuda *c, const struct attention *a, long long versi
     else if (attention_selftest(c, s->cudnn, a, NULL, 0, NULL, &why) == 0)
         return true;
     cuda_fail(c, ERR_STATE,
-              "attention: %s, expected what the run's table of tuned choices says, cuDNN %lld. Tune again and start afresh: the bits would change",
+              "attention: %s, expected what the run's table of tuned choices says, cuDNN %lld. Tune again and start afresh: the "
+              "bits would change",
               why.text, version);
     return false;
 }
@@ -125,7 +127,7 @@ static bool try_out(struct cuda *c, const struct attention *a)
         return false;
     if (c->attention == ATTENTION_CUDNN)
         cuda_fail(c, ERR_DEVICE, "LORAT_ATTENTION=cudnn: %s, expected its self-test to pass. Set it to auto", why.text);
-    snprintf(s->why, sizeof(s->why), "%s", why.text);
+    snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1, why.text);
     log_note("attention: our own kernel; %s", s->why);
     return false;
 }
@@ -160,20 +162,22 @@ bool attention_select_cudnn(struct cuda *c, const struct attention *a, std::init
     bool fit = c->ops.act == DT_BF16 && (a->head_size == 64 || a->head_size == 128) && a->scale > 0 && small && a->n > 1 &&
                cuda_wide(sizeof(bf16), pointers, {a->ld_q, a->ld_k, a->ld_v});
     if (!fit && c->attention == ATTENTION_CUDNN)
-        cuda_fail(c, ERR_DEVICE, "LORAT_ATTENTION=cudnn: head size %d in %s, expected 64 or 128 in bf16 on 16 bytes. Set it to auto",
+        cuda_fail(c, ERR_DEVICE,
+                  "LORAT_ATTENTION=cudnn: head size %d in %s, expected 64 or 128 in bf16 on 16 bytes. Set it to auto",
                   a->head_size, dtype_name(c->ops.act));
     return fit && decide(c, a);
 }
 
-void attention_select_forward(struct cuda *c, const struct attention *a, void *out, float *lse, const void *q, const void *k, const void *v)
+void attention_select_forward(struct cuda *c, const struct attention *a, void *out, float *lse, const void *q, const void *k,
+                              const void *v)
 {
     struct err e = {};
     if (!c->failed && attention_cudnn_forward(c->select->cudnn, a, out, lse, q, k, v, &e) != 0)
         cuda_fail(c, ERR_DEVICE, "%s. Set LORAT_ATTENTION=mma, and start afresh", e.text);
 }
 
-void attention_select_backward(struct cuda *c, const struct attention *a, void *dq, void *dk, void *dv, const void *dout, const void *out,
-                               const float *lse, const void *q, const void *k, const void *v)
+void attention_select_backward(struct cuda *c, const struct attention *a, void *dq, void *dk, void *dv, const void *dout,
+                               const void *out, const float *lse, const void *q, const void *k, const void *v)
 {
     struct err e = {};
     if (!c->failed && attention_cudnn_backward(c->select->cudnn, a, dq, dk, dv, dout, out, lse, q, k, v, &e) != 0)
@@ -199,10 +203,10 @@ int attention_select_tune(struct cuda *c, void *scratch, size_t bytes, struct er
         if (fit)
             snprintf(s->why, sizeof(s->why), "%s", k->cudnn ? "" : "it is faster than cuDNN's");
         else
-            snprintf(s->why, sizeof(s->why), "%s", why.text);
-        int n = snprintf(text + at, sizeof(text) - at, "%s%d/%d/%d %s %lld %.0f/%.0f", at ? ", " : "", k->heads, k->kv_heads, k->head_size,
-                         k->cudnn ? "cudnn" : "own", (long long)attention_cudnn_version(s->cudnn), (double)us[SIDE_CUDNN],
-                         (double)us[SIDE_OWN]);
+            snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1, why.text);
+        int n = snprintf(text + at, sizeof(text) - at, "%s%d/%d/%d %s %lld %.0f/%.0f", at ? ", " : "", k->heads, k->kv_heads,
+                         k->head_size, k->cudnn ? "cudnn" : "own", (long long)attention_cudnn_version(s->cudnn),
+                         (double)us[SIDE_CUDNN], (double)us[SIDE_OWN]);
         if (n < 0 || (size_t)n >= sizeof(text) - at) {
             text[at] = '\0'; /* the table holds a line of this length: a class that does not fit is decided by rule 4 */
             break;

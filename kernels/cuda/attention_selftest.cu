@@ -1,14 +1,15 @@
-/* attention_selftest.cu - is cuDNN's attention fit to be used here? Random q, k, v and dout in the model's layout (q, k, v as columns
- * of one matrix) at the job's own heads, head size and longest document; forward and backward twice by cuDNN, once by ours.
+/* attention_selftest.cu - is cuDNN's attention fit to be used here? Random q, k, v and dout in the model's layout (q, k, v as
+ * columns of one matrix) at the job's own heads, head size and longest document; forward and backward twice by cuDNN, once by
+ * ours.
  *
- * The bounds. Both sides round the probabilities, dS and every result to BF16 (relative 2^-9 at most, 0.0011 in the root mean square)
- * and sum in F32, so two right answers differ by two or three such roundings: 0.003 of a tensor's Euclidean norm; in gradients more,
- * since dP - delta cancels. Asked is 2^-6 = 0.016 of the norm, and for each row (one token, one head) 2^-5 of its own norm or 2^-6 of
- * the largest row's: rows whose exact value is nothing, as dq of a document's first token, hold only rounding. A document that is
- * masked wrongly, or a row that was not written (memory is filled with NaN before), is far outside.
+ * The bounds. Both sides round the probabilities, dS and every result to BF16 (relative 2^-9 at most, 0.0011 in the root mean
+ * square) and sum in F32, so two right answers differ by two or three such roundings: 0.003 of a tensor's Euclidean norm; in
+ * gradients more, since dP - delta cancels. Asked is 2^-6 = 0.016 of the norm, and for each row (one token, one head) 2^-5 of its
+ * own norm or 2^-6 of the largest row's: rows whose exact value is nothing, as dq of a document's first token, hold only
+ * rounding. A document that is masked wrongly, or a row that was not written (memory is filled with NaN before), is far outside.
  *
- * Tokens: the call's, at most 8,192, halved until the test's memory is at most 1/64 of the card's: a function of the shape and the
- * card, not of what is free. */
+ * Tokens: the call's, at most 8,192, halved until the test's memory is at most 1/64 of the card's: a function of the shape and
+ * the card, not of what is free. */
 #include "kernels/cuda/attention_select.h"
 
 #include <math.h>
@@ -182,11 +183,13 @@ static int agree(const struct rows *r, struct err *e)
             double d = norm_of(r->x + at, r->y + at, r->size), own = norm_of(r->y + at, NULL, r->size);
             double most = fmax(row_bound * own, least_bound * largest);
             if (!(d <= most))
-                FAIL(e, ERR_DEVICE, "cuDNN's %s differs from ours by %.3g at token %d, head %d, expected at most %.3g", r->name, d, i, h, most);
+                FAIL(e, ERR_DEVICE, "cuDNN's %s differs from ours by %.3g at token %d, head %d, expected at most %.3g", r->name,
+                     d, i, h, most);
             off += d * d;
         }
     if (!(sqrt(off) <= norm_bound * sqrt(all)))
-        FAIL(e, ERR_DEVICE, "cuDNN's %s differs from ours by %.3g of its norm, expected at most %.3g", r->name, sqrt(off / all), norm_bound);
+        FAIL(e, ERR_DEVICE, "cuDNN's %s differs from ours by %.3g of its norm, expected at most %.3g", r->name, sqrt(off / all),
+             norm_bound);
     return 0;
 }
 
@@ -261,8 +264,8 @@ size_t attention_selftest_bytes(struct cuda *c, const struct attention *call)
     return block_bytes(&a);
 }
 
-int attention_selftest(struct cuda *c, struct attention_cudnn *x, const struct attention *call, void *scratch, size_t bytes, float us[2],
-                       struct err *e)
+int attention_selftest(struct cuda *c, struct attention_cudnn *x, const struct attention *call, void *scratch, size_t bytes,
+                       float us[2], struct err *e)
 {
     struct bench b = {};
     void *block = scratch;
@@ -275,7 +278,9 @@ int attention_selftest(struct cuda *c, struct attention_cudnn *x, const struct a
         FAIL(e, ERR_DEVICE, "%zu bytes are too little for cuDNN's self-test, expected %zu", bytes, block_bytes(&b.a));
     if (!block && cudaMalloc(&block, block_bytes(&b.a)) != cudaSuccess) {
         cudaGetLastError(); /* said here, not by the next call */
-        cuda_fail(c, ERR_DEVICE, "cuda: no memory for the %zu bytes of cuDNN's self-test, expected enough. Lower the batch, or set LORAT_ATTENTION=mma",
+        cuda_fail(c, ERR_DEVICE,
+                  "cuda: no memory for the %zu bytes of cuDNN's self-test, expected enough. Lower the batch, or set "
+                  "LORAT_ATTENTION=mma",
                   block_bytes(&b.a)); /* not a reason for ours: the same job would have other bits on a fuller card */
         return cuda_check(&c->ops, e);
     }

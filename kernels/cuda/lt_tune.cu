@@ -5,6 +5,7 @@
  * of them or what the scratch holds. An algorithm that gives other bits in a second run is left out, whatever the library says of
  * it; then each is timed by events over a fixed number of runs. Shapes go by the work that they stand for, the most first, until
  * the time is used up. */
+#include "kernels/cuda/attention_select.h"
 #include "kernels/cuda/lt.h"
 
 #include <stdlib.h>
@@ -215,7 +216,7 @@ int cuda_tune(struct ops *o, void *scratch, size_t bytes, double budget_s, struc
     struct cuda *c = cuda_of(o);
     struct bench b = {};
     size_t n;
-    int rc = cuda_sync(o, e);
+    int rc = cuda_sync(o, e) != 0 ? -1 : attention_select_tune(c, scratch, bytes, e);
     double end = now_s() + budget_s;
     struct lt_plan **list = rc == 0 ? sorted(c->lt, by_work, &n) : NULL;
     if (rc != 0 || !list)

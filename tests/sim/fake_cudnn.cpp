@@ -1,11 +1,12 @@
-/* fake_cudnn.cpp - attention_cudnn.h on the simulator, where there is no cuDNN: attention_plain.cu behind it, and faults to order, so
- * that tests see which of them the selection finds. $LORAT_SIM_CUDNN when the backend is opened:
- *   absent (also when unset), old      cannot be opened
- *   good                               our plain kernels' results
- *   bits, bits-backward                another last bit in every second forward, or backward
- *   wrong, wrong-a-little, unwritten   dv times 1.06; dv times 1.025: less than a row's bound, more than the norm's; a row of dk left out
- *   wrong-lse                          the log-sum-exp in base 2
- *   no-plan                            refuses every call */
+/* fake_cudnn.cpp - attention_cudnn.h on the simulator, where there is no cuDNN: attention_plain.cu behind it, and faults to
+ * order, so that tests see which of them the selection finds. $LORAT_SIM_CUDNN when the backend is opened:
+ *
+ *   - absent (also when unset) or old: it cannot be opened;
+ *   - good: our plain kernels' results;
+ *   - bits, bits-backward: another last bit in every second forward, or backward;
+ *   - wrong: dv times 1.06; wrong-a-little: times 1.025, less than a row's bound and more than the norm's;
+ *   - unwritten: a row of dk is NaN; wrong-lse: the log-sum-exp in base 2;
+ *   - no-plan: every call is refused. */
 #include "tests/sim/fake_cudnn.h"
 
 #include <stdlib.h>
@@ -39,7 +40,10 @@ int64_t attention_cudnn_version(const struct attention_cudnn *) { return FAKE_CU
 int attention_cudnn_check(const struct attention *, int, bool, struct err *) { return 0; }
 
 /* The list of work stands at the workspace's beginning; delta (n, H) behind it. */
-static size_t list_bytes(int64_t n) { return (sizeof(struct attention_list) + sizeof(struct attention_item) * (size_t)n + 255) / 256 * 256; }
+static size_t list_bytes(int64_t n)
+{
+    return (sizeof(struct attention_list) + sizeof(struct attention_item) * (size_t)n + 255) / 256 * 256;
+}
 size_t attention_cudnn_workspace(const struct attention_cudnn *, const struct ops_dims *d)
 {
     return list_bytes(d->n) + (size_t)d->n * (size_t)d->h * sizeof(float);
@@ -60,8 +64,8 @@ __global__ static void scale_floats(float *p, int32_t n, float by)
 }
 static bool is(const struct attention_cudnn *x, const char *mode) { return strcmp(x->mode, mode) == 0; }
 
-int attention_cudnn_forward(struct attention_cudnn *x, const struct attention *a, void *out, float *lse, const void *q, const void *k,
-                            const void *v, struct err *e)
+int attention_cudnn_forward(struct attention_cudnn *x, const struct attention *a, void *out, float *lse, const void *q,
+                            const void *k, const void *v, struct err *e)
 {
     calls++;
     if (is(x, "no-plan"))
@@ -71,7 +75,8 @@ int attention_cudnn_forward(struct attention_cudnn *x, const struct attention *a
         return cuda_check(&x->c->ops, e);
     attention_plain_forward(x->c, a, list, out, lse, q, k, v);
     if (is(x, "bits") && x->forwards++ % 2 == 1)
-        cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, flip_bit, (uint16_t *)out + (size_t)(a->n - 1) * (size_t)a->heads * (size_t)a->head_size);
+        cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, flip_bit,
+                    (uint16_t *)out + (size_t)(a->n - 1) * (size_t)a->heads * (size_t)a->head_size);
     if (is(x, "wrong-lse"))
         cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, scale_floats, lse, a->n * a->heads, 1.4426950f);
     return cuda_check(&x->c->ops, e);
@@ -93,7 +98,8 @@ int attention_cudnn_backward(struct attention_cudnn *x, const struct attention *
     if (is(x, "bits-backward") && x->backwards++ % 2 == 1)
         cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, flip_bit, (uint16_t *)dk + (size_t)(a->n - 1) * (size_t)a->ld_k);
     if (is(x, "wrong") || is(x, "wrong-a-little"))
-        cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, scale_rows, (bf16 *)dv, a->ld_v, a->n, kq, is(x, "wrong") ? 1.06f : 1.025f);
+        cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, scale_rows, (bf16 *)dv, a->ld_v, a->n, kq,
+                    is(x, "wrong") ? 1.06f : 1.025f);
     if (is(x, "unwritten"))
         cuda_launch(x->c, "fake_cudnn", dim3(1), 32, 0, scale_rows, (bf16 *)dk, a->ld_k, 1, kq, NAN);
     return cuda_check(&x->c->ops, e);

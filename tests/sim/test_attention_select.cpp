@@ -1,6 +1,6 @@
-/* test_attention_select.cpp - which attention is used: the simulator's cuDNN is opened with one fault after the other, and each is
- * refused with its sentence while our own kernels do the work; a good one is used. Also the run's table of tuned choices, and the
- * offsets and lengths that cuDNN is given. */
+/* test_attention_select.cpp - which attention is used: the simulator's cuDNN is opened with one fault after the other, and each
+ * is refused with its sentence while our own kernels do the work; a good one is used. Also the run's table of tuned choices, and
+ * the offsets and lengths that cuDNN is given. */
 #include "kernels/cuda/attention_select.h"
 #include "kernels/cuda/lt.h"
 #include "tests/check.h"
@@ -40,8 +40,10 @@ static void open_job(struct job *j, const char *cudnn, int major, const char *pa
     size_t bytes = j->o->workspace_bytes(j->o, &d);
     CHECK_OK(j->o->alloc(j->o, bytes, (void **)&j->workspace, &e), &e);
     j->o->set_workspace(j->o, j->workspace, bytes);
-    CHECK_OK(j->o->alloc(j->o, (size_t)N * (2 * LD + 2 * HQ) * sizeof(bf16) + 2 * (size_t)N * HEADS * sizeof(float) + sizeof(spans),
-                         (void **)&j->block, &e), &e);
+    CHECK_OK(j->o->alloc(j->o,
+                         (size_t)N * (2 * LD + 2 * HQ) * sizeof(bf16) + 2 * (size_t)N * HEADS * sizeof(float) + sizeof(spans),
+                         (void **)&j->block, &e),
+             &e);
     j->qkv = (bf16 *)j->block;
     j->dqkv = j->qkv + N * LD;
     j->out = j->dqkv + N * LD;
@@ -128,7 +130,7 @@ static void choices(void)
     open_job(&cudnn, "good", 9, "auto");
     CHECK_OK(step(&cudnn, true, &e), &e);
     CHECK_INT(fake_cudnn_calls() - before, 6); /* twice in the self-test, once for us */
-    CHECK(!same(&own, &cudnn)); /* another kernel: what follows can tell them apart */
+    CHECK(!same(&own, &cudnn));                /* another kernel: what follows can tell them apart */
 
     check_choice("good", 9, NULL);
     check_choice("good", 12, NULL);
@@ -158,7 +160,8 @@ static void wishes(void)
     CHECK_OK(step(&j, true, &e), &e);
     CHECK(fake_cudnn_calls() > before);
     close_job(&j);
-    const char *modes[] = {"absent", "bits"}, *words[] = {"LORAT_ATTENTION=cudnn: cuDNN: libcudnn", "LORAT_ATTENTION=cudnn: cuDNN's forward gave other bits"};
+    const char *modes[] = {"absent", "bits"},
+               *words[] = {"LORAT_ATTENTION=cudnn: cuDNN: libcudnn", "LORAT_ATTENTION=cudnn: cuDNN's forward gave other bits"};
     for (int i = 0; i < 2; i++) {
         open_job(&j, modes[i], 9, "cudnn");
         CHECK(step(&j, true, &e) != 0);
@@ -211,7 +214,8 @@ static void tables(void)
     CHECK_HAS(scratch_text, " 92801 ");
     CHECK_OK(step(&kept, true, &e), &e);
     check_table(scratch_text, "good", 9, &kept, NULL);
-    CHECK_OK(attention_select_tune(cuda_of(kept.o), scratch, 100, &e), &e); /* too little to measure in: no word about the class */
+    CHECK_OK(attention_select_tune(cuda_of(kept.o), scratch, 100, &e),
+             &e); /* too little to measure in: no word about the class */
     CHECK_STR(lt_attention(cuda_of(kept.o)), "");
     kept.o->release(kept.o, scratch);
     close_job(&kept);
