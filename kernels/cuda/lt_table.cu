@@ -245,9 +245,9 @@ static const char *parse_line(struct parsing *p, struct line l, int64_t number_o
         return parse_head(l, t) ? NULL : "not the head of a table of products";
     }
     if (word(&l, "attention ")) {
-        if (l.at == l.end || (size_t)(l.end - l.at) >= sizeof(t->attention) || t->attention[0] != '\0' ||
+        if (l.at == l.end || t->n > 0 || (size_t)(l.end - l.at) >= sizeof(t->attention) || t->attention[0] != '\0' ||
             memchr(l.at, '\0', (size_t)(l.end - l.at)))
-            return "not one choice of an attention";
+            return "not one choice of an attention before all products";
         memcpy(t->attention, l.at, (size_t)(l.end - l.at));
         return NULL;
     }
