@@ -35,7 +35,7 @@ build build all
 suite build release
 
 say "building build-asan/"
-configure build-asan -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" -DLORAT_SANITIZE=ON -DLORAT_TESTS=ON
+configure build-asan -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" -DLORAT_SANITIZE=ON -DLORAT_TESTS=ON -DLORAT_CUDA=OFF
 build build-asan all
 suite build-asan asan -LE 'slow|bench'
 
