@@ -160,7 +160,8 @@ static bool is_comparable(const struct compare_run *a, const struct compare_run 
     const struct compare_run *lost = a->job == NULL ? a : b;
     why[0] = '\0';
     if (a->job == NULL || b->job == NULL)
-        snprintf(why, size, "the job of %s is not recorded, so nobody can tell whether its tokens are the same work", lost->label);
+        snprintf(why, size, "the job of %s is not recorded, so nobody can tell whether its tokens are the same work",
+                 lost->label);
     else if (a->job->data.sequence_length != b->job->data.sequence_length)
         snprintf(why, size, "rows of %d and of %d tokens (data.sequence_length): a token of the longer one is more work",
                  a->job->data.sequence_length, b->job->data.sequence_length);

@@ -28,28 +28,28 @@ struct compare_eval {
 };
 struct compare_checkpoint {
     int64_t step;
-    bool common;                                /* another run has this step too; only these are hashed */
-    char hex[COMPARE_STATE_FILES][HASH_HEX];    /* compare_state_files; "" = cannot be read */
+    bool common;                             /* another run has this step too; only these are hashed */
+    char hex[COMPARE_STATE_FILES][HASH_HEX]; /* compare_state_files; "" = cannot be read */
 };
 extern const char *const compare_state_files[COMPARE_STATE_FILES];
 struct compare_run {
     char dir[COMPARE_PATH], label[64]; /* label: what a table's column is called, printable ASCII */
     bool running;
-    struct config *job;     /* NULL: not there, or cannot be read (then job_error says why) */
+    struct config *job; /* NULL: not there, or cannot be read (then job_error says why) */
     char job_error[256];
     struct compare_step *steps; /* ascending, one for each step */
     size_t n_steps;
     struct compare_eval *evals;
     size_t n_evals;
-    size_t n_damaged;       /* lines of metrics.jsonl that cannot be read */
-    size_t n_rewritten;     /* lines that a resumed process wrote anew */
+    size_t n_damaged;                       /* lines of metrics.jsonl that cannot be read */
+    size_t n_rewritten;                     /* lines that a resumed process wrote anew */
     struct compare_checkpoint *checkpoints; /* ascending */
     size_t n_checkpoints;
-    char adapter[HASH_HEX]; /* of adapter/adapter_model.safetensors; "" = none */
+    char adapter[HASH_HEX];     /* of adapter/adapter_model.safetensors; "" = none */
     char base[80], dataset[80]; /* identities in the newest checkpoint; "" or "unknown" = not known */
-    bool summed;            /* summary.json was read: */
+    bool summed;                /* summary.json was read: */
     char state[16], devices[256], interconnect[128], precision[16], version[128], libraries[256];
-    int64_t planned_steps;  /* -1 = not known */
+    int64_t planned_steps; /* -1 = not known */
     double ranks, peak_bytes, plan_bytes, device_bytes, total_s;
 };
 /* Reads a run's folder but its checkpoints' bytes. ERR_IO: not there; ERR_STATE: not a run, or a run without any step. */
@@ -72,8 +72,9 @@ size_t compare_block(const double *values, size_t n);
 struct compare_interval {
     double difference, low, high; /* of the medians, b / a - 1, with its 95 % interval */
 };
-/* Moving-block bootstrap (Kuensch, Annals of Statistics 17, 1989), percentile interval, COMPARE_REPLICATES replicates from a fixed
- * seed: a and b are cut into overlapping blocks of neighbouring steps, and blocks drawn with replacement make each replicate. */
+/* Moving-block bootstrap (Kuensch, Annals of Statistics 17, 1989), percentile interval, COMPARE_REPLICATES replicates from a
+ * fixed seed: a and b are cut into overlapping blocks of neighbouring steps, and blocks drawn with replacement make each
+ * replicate. */
 int compare_bootstrap(const double *a, size_t n_a, const double *b, size_t n_b, struct compare_interval *out, struct err *e);
 
 /* ---- the result ---- */
@@ -82,11 +83,11 @@ const char *compare_verdict_name(enum compare_verdict v);
 /* From an interval: beyond noise when it does not hold 0 and the difference is at least half a per cent. */
 enum compare_verdict compare_judge(const struct compare_interval *i);
 
-struct compare_measures { /* of one run; rates over the steps behind the warm-up, totals over all */
-    size_t n_warm, n_steady;       /* n_steady: steps with a rate */
+struct compare_measures {    /* of one run; rates over the steps behind the warm-up, totals over all */
+    size_t n_warm, n_steady; /* n_steady: steps with a rate */
     double tok_s, tok_s_10, tok_s_90;
     double step_s, compute_s, comm_s, wait_s, optim_s, save_s; /* means of a step; step_s without save_s */
-    double comm_bytes, bus_rate;   /* bytes summed in all; bytes a second over the slowest link, 2 (N-1)/N bytes / comm_s */
+    double comm_bytes, bus_rate; /* bytes summed in all; bytes a second over the slowest link, 2 (N-1)/N bytes / comm_s */
     double energy_j, power_w, tokens_joule; /* of all steps */
     double final_loss, final_eval, best_eval;
 };
@@ -95,23 +96,23 @@ struct compare_loss {
     double distance; /* the largest over common steps; NaN without any */
     int64_t at;
 };
-struct compare_pair { /* run k against run 0 */
-    bool adapters, same_adapters;  /* both have one; same bytes */
+struct compare_pair {             /* run k against run 0 */
+    bool adapters, same_adapters; /* both have one; same bytes */
     size_t n_states, n_same_states;
-    int64_t differs_at;            /* first common checkpoint that differs, and its file; -1 = none */
+    int64_t differs_at; /* first common checkpoint that differs, and its file; -1 = none */
     const char *differs_file;
     struct compare_loss train, eval;
     enum compare_verdict speed;
     struct compare_interval interval; /* unless TOO_FEW or INCOMPARABLE */
     bool other_data;
-    char why[400];                 /* INCOMPARABLE: the sentence */
+    char why[400]; /* INCOMPARABLE: the sentence */
 };
 struct compare {
     struct compare_run run[COMPARE_MAX_RUNS];
     struct compare_measures of[COMPARE_MAX_RUNS];
     struct compare_pair pair[COMPARE_MAX_RUNS]; /* [0] is unused */
     int n;
-    double price;      /* of a kWh; NaN = not asked */
+    double price; /* of a kWh; NaN = not asked */
     char currency[9];
 };
 /* Open and read 2..COMPARE_MAX_RUNS runs, hash what can be compared, and judge. Free with compare_free, also after a failure. */
@@ -121,8 +122,8 @@ int compare_make(struct compare *c, struct err *e);
 void compare_free(struct compare *c);
 
 /* ---- words, and the rows of the tables ---- */
-bool compare_same_bits(const struct compare_pair *p); /* something was compared and all of it is equal */
-void compare_words_bits(const struct compare *c, int k, struct buf *out);  /* a sentence each, without a newline */
+bool compare_same_bits(const struct compare_pair *p);                     /* something was compared and all of it is equal */
+void compare_words_bits(const struct compare *c, int k, struct buf *out); /* a sentence each, without a newline */
 void compare_words_loss(const struct compare *c, int k, struct buf *out);
 void compare_words_speed(const struct compare *c, int k, struct buf *out);
 /* What a reader must know of run k before believing its numbers; a line each, with its newline. */

@@ -9,11 +9,16 @@ enum { WIDTH = 480, HEIGHT = 290, LEFT = 62, RIGHT = 12, TOP = 24, BOTTOM = 44, 
 /* Length of the UTF-8 sequence at s, 0 when it is none (also overlong forms, surrogates and beyond U+10FFFF). */
 static int sequence(const unsigned char *s)
 {
-    int n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    int n = s[0] < 0x80                   ? 1
+            : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+            : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                          : 0;
     for (int i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] > 0x8f))
         return 0;
     return n;
 }
@@ -70,7 +75,8 @@ static double tick(const struct axis *a, int i)
 
 static void open_svg(struct buf *out, const struct chart *c, int height)
 {
-    buf_printf(out, "<svg role=\"img\" aria-labelledby=\"%s-t\" viewBox=\"0 0 %d %d\">\n<title id=\"%s-t\">", c->id, WIDTH, height, c->id);
+    buf_printf(out, "<svg role=\"img\" aria-labelledby=\"%s-t\" viewBox=\"0 0 %d %d\">\n<title id=\"%s-t\">", c->id, WIDTH,
+               height, c->id);
     chart_text(out, c->title);
     buf_puts(out, "</title>\n");
 }
@@ -79,8 +85,9 @@ static void ticks_y(struct buf *out, const struct axis *y)
 {
     for (int i = 0; i < MAX_TICKS && tick(y, i) <= y->high + y->step * 1e-6; i++) {
         double at = scale(y, tick(y, i), HEIGHT - BOTTOM, TOP);
-        buf_printf(out, "<line class=\"grid\" x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" "
-                        "text-anchor=\"end\">%.6g</text>\n",
+        buf_printf(out,
+                   "<line class=\"grid\" x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" "
+                   "text-anchor=\"end\">%.6g</text>\n",
                    LEFT, at, WIDTH - RIGHT, at, LEFT - 7, at + 4.5, tick(y, i));
     }
 }
@@ -89,8 +96,9 @@ static void ticks_x(struct buf *out, const struct axis *x, int top, int bottom)
 {
     for (int i = 0; i < MAX_TICKS && tick(x, i) <= x->high + x->step * 1e-6; i++) {
         double at = scale(x, tick(x, i), LEFT, WIDTH - RIGHT);
-        buf_printf(out, "<line class=\"grid\" x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\"/><text class=\"tick\" x=\"%.1f\" y=\"%d\" "
-                        "text-anchor=\"%s\">%.6g</text>\n",
+        buf_printf(out,
+                   "<line class=\"grid\" x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\"/><text class=\"tick\" x=\"%.1f\" y=\"%d\" "
+                   "text-anchor=\"%s\">%.6g</text>\n",
                    at, top, at, bottom, at, bottom + 17, at > WIDTH - RIGHT - 12 ? "end" : "middle", tick(x, i));
     }
 }
@@ -129,7 +137,10 @@ static void legend(struct buf *out, const struct chart_series *series, int n)
 {
     buf_puts(out, "<ul class=\"legend\">");
     for (int k = 0; k < n; k++) {
-        buf_printf(out, "<li><svg aria-hidden=\"true\" viewBox=\"0 0 44 10\" class=\"key\"><path class=\"line s%d\" d=\"M2 5H42\"/></svg> ", k);
+        buf_printf(
+            out,
+            "<li><svg aria-hidden=\"true\" viewBox=\"0 0 44 10\" class=\"key\"><path class=\"line s%d\" d=\"M2 5H42\"/></svg> ",
+            k);
         chart_text(out, series[k].label);
         buf_puts(out, "</li>");
     }
@@ -163,7 +174,8 @@ void chart_lines(struct buf *out, const struct chart *c, const struct chart_seri
 
 /* ---- bars ---- */
 
-static void draw_row(struct buf *out, const struct chart *c, const char *label, const double *values, int n, int top, const struct axis *x)
+static void draw_row(struct buf *out, const struct chart *c, const char *label, const double *values, int n, int top,
+                     const struct axis *x)
 {
     double sum = 0;
     buf_printf(out, "<text class=\"tick\" x=\"%d\" y=\"%d\">", LEFT, top + 12);
@@ -173,14 +185,15 @@ static void draw_row(struct buf *out, const struct chart *c, const char *label, 
         if (!(values[i] > 0))
             continue;
         double from = scale(x, sum, LEFT, WIDTH - RIGHT), to = scale(x, sum + values[i], LEFT, WIDTH - RIGHT);
-        buf_printf(out, "<rect class=\"part p%d\" x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"18\"/>", i, from, top + 18, to - from);
+        buf_printf(out, "<rect class=\"part p%d\" x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"18\"/>", i, from, top + 18,
+                   to - from);
         sum += values[i];
     }
     buf_puts(out, "\n");
 }
 
-void chart_bars(struct buf *out, const struct chart *c, const char *const *rows, int n_rows, const char *const *parts, int n_parts,
-                const double *values)
+void chart_bars(struct buf *out, const struct chart *c, const char *const *rows, int n_rows, const char *const *parts,
+                int n_parts, const double *values)
 {
     double high = 0;
     for (int r = 0; r < n_rows; r++) {
@@ -202,7 +215,10 @@ void chart_bars(struct buf *out, const struct chart *c, const char *const *rows,
     names(out, c, height);
     buf_puts(out, "</svg>\n<ul class=\"legend\">");
     for (int i = 0; i < n_parts; i++) {
-        buf_printf(out, "<li><svg aria-hidden=\"true\" viewBox=\"0 0 14 14\" class=\"key box\"><rect class=\"part p%d\" width=\"14\" height=\"14\"/></svg> ", i);
+        buf_printf(out,
+                   "<li><svg aria-hidden=\"true\" viewBox=\"0 0 14 14\" class=\"key box\"><rect class=\"part p%d\" width=\"14\" "
+                   "height=\"14\"/></svg> ",
+                   i);
         chart_text(out, parts[i]);
         buf_puts(out, "</li>");
     }

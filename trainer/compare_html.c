@@ -100,7 +100,8 @@ static int line_chart(struct buf *out, const struct compare *c, enum what w, con
         while (count_of(&c->run[k], w) > group * MAX_POINTS)
             group++;
     for (int k = 0; k < c->n; k++)
-        series[k] = (struct chart_series){c->run[k].label, points + k * MAX_POINTS, reduce(&c->run[k], w, group, points + k * MAX_POINTS)};
+        series[k] = (struct chart_series){c->run[k].label, points + k * MAX_POINTS,
+                                          reduce(&c->run[k], w, group, points + k * MAX_POINTS)};
     buf_printf(out, "<h3>%s</h3>\n<div class=\"pair\"><figure>\n", chart->title);
     chart_lines(out, chart, series, c->n);
     buf_puts(out, "<figcaption>Equal runs lie on one another. ");
@@ -120,7 +121,8 @@ static int line_chart(struct buf *out, const struct compare *c, enum what w, con
 static void split_chart(struct buf *out, const struct compare *c)
 {
     static const char *const parts[] = {"compute", "exposed communication", "data wait", "optimizer", "save"};
-    static const struct chart chart = {.id = "split", .title = "Where the time of a step goes", .x_name = "seconds a step (mean)", .y_name = ""};
+    static const struct chart chart = {
+        .id = "split", .title = "Where the time of a step goes", .x_name = "seconds a step (mean)", .y_name = ""};
     double values[COMPARE_MAX_RUNS * 5];
     const char *labels[COMPARE_MAX_RUNS];
     for (int k = 0; k < c->n; k++) {
@@ -179,8 +181,8 @@ static int draw_lines(struct page *p, const char *section)
 {
     static const struct chart train = {.id = "train", .title = "Training loss", .x_name = "step", .y_name = "loss"};
     static const struct chart eval = {.id = "eval", .title = "Evaluation loss", .x_name = "step", .y_name = "loss"};
-    static const struct chart rate = {.id = "rate", .title = "Tokens a second over steps", .x_name = "step", .y_name = "tokens a second",
-                                      .from_zero = true};
+    static const struct chart rate = {
+        .id = "rate", .title = "Tokens a second over steps", .x_name = "step", .y_name = "tokens a second", .from_zero = true};
     if (is_section(section, "Loss")) {
         TRY(line_chart(p->out, p->c, TRAIN_LOSS, &train, p->e));
         return line_chart(p->out, p->c, EVAL_LOSS, &eval, p->e);
@@ -226,7 +228,8 @@ static void table_row(void *arg, const char *section, const char *label, const c
 
 static void put_words(struct buf *out, const struct compare *c, int k)
 {
-    void (*const words[])(const struct compare *, int, struct buf *) = {compare_words_bits, compare_words_loss, compare_words_speed};
+    void (*const words[])(const struct compare *, int, struct buf *) = {compare_words_bits, compare_words_loss,
+                                                                        compare_words_speed};
     for (int i = 0; i < 3; i++) {
         struct buf text = {0};
         words[i](c, k, &text);

@@ -115,7 +115,8 @@ static void put_loss(struct buf *b, const char *key, const struct compare_loss *
 
 static void put_words(struct buf *b, const struct compare *c, int k)
 {
-    void (*const words[])(const struct compare *, int, struct buf *) = {compare_words_bits, compare_words_loss, compare_words_speed};
+    void (*const words[])(const struct compare *, int, struct buf *) = {compare_words_bits, compare_words_loss,
+                                                                        compare_words_speed};
     buf_puts(b, ", \"words\": [");
     for (int i = 0; i < 3; i++) {
         struct buf text = {0};
@@ -132,9 +133,9 @@ static void put_pair(struct buf *b, const struct compare *c, int k)
 {
     const struct compare_pair *p = &c->pair[k];
     buf_printf(b, "%s    {\"run\": %d, \"against\": 0, \"same_bits\": %s", k > 1 ? ",\n" : "", k,
-               compare_same_bits(p)               ? "true"
-               : p->adapters || p->n_states > 0   ? "false"
-                                                  : "null");
+               compare_same_bits(p)             ? "true"
+               : p->adapters || p->n_states > 0 ? "false"
+                                                : "null");
     buf_printf(b, ", \"common_checkpoints\": %zu, \"equal_checkpoints\": %zu", p->n_states, p->n_same_states);
     put_loss(b, "train_loss", &p->train);
     put_loss(b, "eval_loss", &p->eval);

@@ -28,6 +28,14 @@ static void text(const struct json *j, char *out, size_t size)
     snprintf(out, size, "%s", s != NULL ? s : "");
 }
 
+/* What a terminal would obey becomes '?'. */
+static void make_plain(char *s)
+{
+    for (; *s != '\0'; s++)
+        if (*s < 0x20 || *s > 0x7e)
+            *s = '?';
+}
+
 /* ---- metrics.jsonl ---- */
 
 /* Room for one more element of a list whose capacity is the next power of two. */
@@ -67,10 +75,18 @@ static int add_eval(struct compare_run *r, int64_t step, const struct json *j, s
 
 static int add_step(struct compare_run *r, int64_t step, const struct json *j, double *total, struct err *e)
 {
-    struct compare_step s = {.step = step, .loss = number(j, "loss"), .tok_s = number(j, "tok_s"), .seconds = number(j, "seconds"),
-                             .compute_s = number(j, "compute_s"), .comm_s = number(j, "comm_s"), .wait_s = number(j, "wait_s"),
-                             .optim_s = number(j, "optim_s"), .save_s = number(j, "save_s"), .comm_bytes = number(j, "comm_bytes"),
-                             .energy_j = number(j, "energy_j"), .tokens = NAN};
+    struct compare_step s = {.step = step,
+                             .loss = number(j, "loss"),
+                             .tok_s = number(j, "tok_s"),
+                             .seconds = number(j, "seconds"),
+                             .compute_s = number(j, "compute_s"),
+                             .comm_s = number(j, "comm_s"),
+                             .wait_s = number(j, "wait_s"),
+                             .optim_s = number(j, "optim_s"),
+                             .save_s = number(j, "save_s"),
+                             .comm_bytes = number(j, "comm_bytes"),
+                             .energy_j = number(j, "energy_j"),
+                             .tokens = NAN};
     double sum = number(j, "tokens");
     drop_from(r, step, step);
     /* "tokens" counts the whole run; the step's own are its growth, known when the step before is there. */
@@ -196,6 +212,7 @@ static void read_job(struct compare_run *r)
     }
     if (r->job == NULL)
         snprintf(r->job_error, sizeof r->job_error, "%.255s", e.text);
+    make_plain(r->job_error);
 }
 
 /* ---- checkpoints ---- */
@@ -308,7 +325,7 @@ static bool is_run(const char *dir)
     return n > 0;
 }
 
-/* The folder's own name; what a terminal would obey becomes '?'. */
+/* The folder's own name. */
 static void set_label(struct compare_run *r)
 {
     size_t n = strlen(r->dir);
@@ -316,9 +333,7 @@ static void set_label(struct compare_run *r)
         r->dir[--n] = '\0';
     const char *slash = strrchr(r->dir, '/');
     snprintf(r->label, sizeof r->label, "%.60s", slash != NULL && slash[1] != '\0' ? slash + 1 : r->dir);
-    for (char *p = r->label; *p != '\0'; p++)
-        if (*p < 0x20 || *p > 0x7e)
-            *p = '?';
+    make_plain(r->label);
 }
 
 int compare_read(const char *dir, struct compare_run *out, struct err *e)
@@ -330,7 +345,8 @@ int compare_read(const char *dir, struct compare_run *out, struct err *e)
     if (!io_exists(dir))
         FAIL(e, ERR_IO, "%s: is not there, expected a run's folder such as runs/quickstart. `lorat runs` lists the runs", dir);
     if (!io_is_dir(dir) || !is_run(out->dir))
-        FAIL(e, ERR_STATE, "%s: is no run, expected a folder with metrics.jsonl, job.yaml and summary.json. `lorat runs` lists the runs", dir);
+        FAIL(e, ERR_STATE,
+             "%s: is no run, expected a folder with metrics.jsonl, job.yaml and summary.json. `lorat runs` lists the runs", dir);
     out->running = run_is_locked(out->dir);
     TRY(read_metrics(out, e));
     if (out->n_steps == 0)

@@ -29,7 +29,7 @@ static void emit(struct rows *t, const char *label)
     do {                                                                                                                         \
         for (int k_ = 0; k_ < (t)->c->n; k_++)                                                                                   \
             if (!isnan((t)->c->field))                                                                                           \
-                snprintf((t)->value[k_], VALUE, format, (t)->c->field * (scale));                                                \
+                snprintf((t)->value[k_], VALUE, format, (t)->c->field *(scale));                                                 \
     } while (0)
 #define EACH_TEXT(t, field)                                                                                                      \
     do {                                                                                                                         \
@@ -71,7 +71,10 @@ static void run_rows(struct rows *t)
 {
     t->section = "Runs";
     for (int k = 0; k < t->c->n; k++)
-        snprintf(t->value[k], VALUE, "%.15s", t->c->run[k].running ? "running" : t->c->run[k].summed ? t->c->run[k].state : "interrupted");
+        snprintf(t->value[k], VALUE, "%.15s",
+                 t->c->run[k].running  ? "running"
+                 : t->c->run[k].summed ? t->c->run[k].state
+                                       : "interrupted");
     emit(t, "state");
     for (int k = 0; k < t->c->n; k++) {
         const struct compare_run *r = &t->c->run[k];

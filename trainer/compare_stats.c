@@ -1,5 +1,6 @@
 /* compare_stats.c - quantiles, and how sure a difference of medians is. Steps of a run are not independent (a slow moment of the
- * machine lasts several), so whole blocks of neighbours are drawn, not single steps. tests/compare/make_bootstrap.py computes the same. */
+ * machine lasts several), so whole blocks of neighbours are drawn, not single steps. tests/compare/make_bootstrap.py computes the
+ * same. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

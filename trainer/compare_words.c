@@ -5,10 +5,11 @@
 #include "trainer/base/num.h"
 #include "trainer/compare.h"
 
-const char compare_method[] =
-    "Difference of the median tokens a second with a 95 % interval from a moving-block bootstrap over the steps behind the warm-up "
-    "(2000 replicates, fixed seed, blocks as long as neighbouring steps are alike). It speaks for these two runs: what changes from run "
-    "to run (a warm card, another program) is not in it, so repeat a run to learn that.";
+const char compare_method[] = "Difference of the median tokens a second with a 95 % interval from a moving-block bootstrap over "
+                              "the steps behind the warm-up "
+                              "(2000 replicates, fixed seed, blocks as long as neighbouring steps are alike). It speaks for "
+                              "these two runs: what changes from run "
+                              "to run (a warm card, another program) is not in it, so repeat a run to learn that.";
 
 bool compare_same_bits(const struct compare_pair *p)
 {
@@ -24,13 +25,15 @@ void compare_words_bits(const struct compare *c, int k, struct buf *out)
     else if (compare_same_bits(p) && p->n_states == 0)
         buf_puts(out, "Same bits: the adapters. No checkpoint of the same step was there.");
     else if (compare_same_bits(p))
-        buf_printf(out, "Same bits: %sadapter, moments and counters at %zu common %s.", p->adapters ? "the final adapter, and " : "",
-                   p->n_states, states);
+        buf_printf(out, "Same bits: %sadapter, moments and counters at %zu common %s.",
+                   p->adapters ? "the final adapter, and " : "", p->n_states, states);
     else if (p->differs_at >= 0)
-        buf_printf(out, "Other bits: %zu of %zu common %s differ, the first at step %lld (%s)%s.", p->n_states - p->n_same_states, p->n_states,
-                   states, (long long)p->differs_at, p->differs_file, p->same_adapters ? ", but the final adapters are equal" : "");
+        buf_printf(out, "Other bits: %zu of %zu common %s differ, the first at step %lld (%s)%s.", p->n_states - p->n_same_states,
+                   p->n_states, states, (long long)p->differs_at, p->differs_file,
+                   p->same_adapters ? ", but the final adapters are equal" : "");
     else
-        buf_printf(out, "Other bits: the final adapters differ%s.", p->n_states > 0 ? ", although every common checkpoint is equal" : "");
+        buf_printf(out, "Other bits: the final adapters differ%s.",
+                   p->n_states > 0 ? ", although every common checkpoint is equal" : "");
 }
 
 static void loss_part(const char *name, const struct compare_loss *l, const char *unit, struct buf *out)
@@ -40,8 +43,8 @@ static void loss_part(const char *name, const struct compare_loss *l, const char
     else if (l->n_equal == l->n_common)
         buf_printf(out, "%s: no difference in loss at all %zu common %ss", name, l->n_common, unit);
     else
-        buf_printf(out, "%s: up to %.3g apart (at step %lld; equal at %zu of %zu common %ss)", name, l->distance, (long long)l->at, l->n_equal,
-                   l->n_common, unit);
+        buf_printf(out, "%s: up to %.3g apart (at step %lld; equal at %zu of %zu common %ss)", name, l->distance,
+                   (long long)l->at, l->n_equal, l->n_common, unit);
 }
 
 void compare_words_loss(const struct compare *c, int k, struct buf *out)
@@ -69,8 +72,8 @@ void compare_words_speed(const struct compare *c, int k, struct buf *out)
         return;
     }
     if (p->speed == COMPARE_TOO_FEW) {
-        buf_printf(out, "Speed: too few steps for a verdict (%zu and %zu behind the warm-up, expected %d or more).", c->of[0].n_steady,
-                   c->of[k].n_steady, COMPARE_FEWEST);
+        buf_printf(out, "Speed: too few steps for a verdict (%zu and %zu behind the warm-up, expected %d or more).",
+                   c->of[0].n_steady, c->of[k].n_steady, COMPARE_FEWEST);
         return;
     }
     buf_puts(out, "Speed: ");
@@ -78,7 +81,8 @@ void compare_words_speed(const struct compare *c, int k, struct buf *out)
         buf_puts(out, "no difference beyond noise");
     else
         buf_puts(out, compare_verdict_name(p->speed));
-    buf_printf(out, ": %+.1f %% tokens a second, 95 %% interval %+.1f to %+.1f %%.", 100 * i->difference, 100 * i->low, 100 * i->high);
+    buf_printf(out, ": %+.1f %% tokens a second, 95 %% interval %+.1f to %+.1f %%.", 100 * i->difference, 100 * i->low,
+               100 * i->high);
     if (p->other_data)
         buf_puts(out, " The data differ: documents of other lengths alone change the speed.");
 }
@@ -89,13 +93,14 @@ void compare_words_notes(const struct compare *c, int k, struct buf *out)
     if (r->running)
         buf_printf(out, "%s: still running; this is how it stood when it was read.\n", r->label);
     if (r->n_damaged > 0)
-        buf_printf(out, "%s: %zu line%s of metrics.jsonl cannot be read and %s left out.\n", r->label, r->n_damaged, r->n_damaged == 1 ? "" : "s",
-                   r->n_damaged == 1 ? "was" : "were");
+        buf_printf(out, "%s: %zu line%s of metrics.jsonl cannot be read and %s left out.\n", r->label, r->n_damaged,
+                   r->n_damaged == 1 ? "" : "s", r->n_damaged == 1 ? "was" : "were");
     if (r->n_rewritten > 0)
-        buf_printf(out, "%s: resumed; %zu line%s from before %s replaced.\n", r->label, r->n_rewritten, r->n_rewritten == 1 ? "" : "s",
-                   r->n_rewritten == 1 ? "was" : "were");
+        buf_printf(out, "%s: resumed; %zu line%s from before %s replaced.\n", r->label, r->n_rewritten,
+                   r->n_rewritten == 1 ? "" : "s", r->n_rewritten == 1 ? "was" : "were");
     if (!r->summed && !r->running)
-        buf_printf(out, "%s: no summary.json, so the process did not leave in order; machine and memory are not known.\n", r->label);
+        buf_printf(out, "%s: no summary.json, so the process did not leave in order; machine and memory are not known.\n",
+                   r->label);
     if (r->job == NULL)
         buf_printf(out, "%s: the job cannot be read (%s).\n", r->label, r->job_error);
     if (isnan(c->of[k].compute_s))

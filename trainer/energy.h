@@ -1,5 +1,6 @@
-/* energy.h - joules that the machine's CPU packages have used, from the kernel's RAPL counters (/sys/class/powercap). A counter is
- * of a whole package, other programs included. Where the counters are missing or only root may read them, energy is unknown. */
+/* energy.h - joules that the machine's CPU packages have used, from the kernel's RAPL counters (/sys/class/powercap). A counter
+ * is of a whole package, other programs included. Where the counters are missing or only root may read them, energy is unknown.
+ */
 #ifndef LORAT_ENERGY_H
 #define LORAT_ENERGY_H
 
@@ -16,7 +17,8 @@ struct energy {
 };
 /* root: the folder of the counters, NULL = the kernel's. Never fails: without counters n is 0. */
 void energy_open(struct energy *m, const char *root);
-/* Joules since energy_open; NaN when unknown. Allocates nothing. A counter must be read before it wraps twice (a minute or more). */
+/* Joules since energy_open; NaN when unknown. Allocates nothing. A counter must be read before it wraps twice (a minute or more).
+ */
 double energy_read(struct energy *m);
 void energy_close(struct energy *m); /* zero is closed */
 

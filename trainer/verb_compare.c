@@ -20,8 +20,10 @@ static const struct option_row rows[] = {
 static const struct option_table table = {
     .verb = "compare",
     .args = "RUN RUN...",
-    .about = "Hold runs against the first one: what differs in the jobs, same bits or not, losses, tokens a second, where the time of a "
-             "step goes, communication, energy and memory, with a verdict in words and how sure it is. RUN is a run's folder; up to 8.",
+    .about = "Hold runs against the first one: what differs in the jobs, same bits or not, losses, tokens a second, where the "
+             "time of a "
+             "step goes, communication, energy and memory, with a verdict in words and how sure it is. RUN is a run's folder; up "
+             "to 8.",
     .example = "lorat compare runs/a runs/b\nlorat compare runs/a runs/b --html compare.html --kwh 0.25",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
