@@ -4,6 +4,7 @@
 
 #include "checkpoints/adapter.h"
 #include "checkpoints/safetensors.h"
+#include "kernels/plugin.h"
 #include "tests/check.h"
 #include "trainer/base/io.h"
 #include "trainer/base/json.h"
@@ -176,12 +177,22 @@ static inline void golden_files(struct golden *g, const char *name)
     golden_config(g);
     golden_batch(g, g->json);
 }
+/* The backend: the CPU's, or with golden_cuda set that of card 0 through the plug-in that lorat would load. */
+static bool golden_cuda;
+static inline int golden_backend(enum dtype act, struct ops **out, struct err *e)
+{
+    const struct cuda_plugin *plugin;
+    if (!golden_cuda)
+        return ops_cpu_open(act, GOLDEN_THREADS, out, e);
+    TRY(plugin_cuda(&plugin, e));
+    return plugin->open(0, act, out, e);
+}
 /* The base at `path` with room for g->params, which are zero. */
 static inline void golden_model(struct golden *g, const char *path, enum dtype act, enum cfg_recompute recompute)
 {
     struct err e = {0};
     if (source_open(path, false, &g->source, &e) != 0 || lora_plan(&g->source.facts, &g->c, &g->lora, &e) != 0 ||
-        ops_cpu_open(act, GOLDEN_THREADS, &g->o, &e) != 0)
+        golden_backend(act, &g->o, &e) != 0)
         golden_die(&e);
     struct model_shape shape = {
         .n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};

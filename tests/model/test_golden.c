@@ -1,4 +1,4 @@
-/* test_golden.c MODEL - M3, M7: logits, loss, every LoRA gradient and ten AdamW steps against PyTorch and PEFT in float64. f32:
+/* test_golden.c MODEL [--device cpu|cuda] - M3, M7: logits, loss, every LoRA gradient and ten AdamW steps against PyTorch and PEFT in float64. f32:
  * max|d| / max|ref| at most 1e-5. bf16: at most 1.5 times the error that PyTorch in bfloat16 has (make_golden.py says which;
  * gradients in the Euclidean norm, and the largest of all in the maximum norm), and no more than PyTorch's over all gradients
  * together. All recompute policies give the same gradient bits. Prints the measured errors, PyTorch's own in brackets. */
@@ -224,8 +224,11 @@ static void report(const struct golden *g)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc != 2 && (argc != 4 || strcmp(argv[2], "--device") != 0))
         return 2;
+    golden_cuda = argc == 4 && strcmp(argv[3], "cuda") == 0;
+    if (golden_cuda && !plugin_card_present())
+        CHECK_SKIP("no NVIDIA card");
     for (enum dtype act = DT_F32; act <= DT_BF16; act++) {
         struct golden g;
         precision = dtype_name(act);
