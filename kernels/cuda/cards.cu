@@ -7,25 +7,26 @@
 #include <string.h>
 
 /* The driver that the CUDA runtime of this build asks for (CUDA's release notes: 13.0 comes with R580, 12.8 with R570). */
-static const char *driver_wanted(int runtime)
+const char *cuda_driver_wanted(void)
 {
+    int runtime = 0;
+    cudaRuntimeGetVersion(&runtime);
     return runtime >= 13000 ? "R580 or later (CUDA 13)" : "R570 or later (CUDA 12.8)";
 }
 
 /* The runtime's refusal as a sentence. */
 static int no_cards(cudaError_t rc, struct err *e)
 {
-    int driver = 0, runtime = 0;
+    int driver = 0;
     cudaGetLastError();
     cudaDriverGetVersion(&driver);
-    cudaRuntimeGetVersion(&runtime);
     if (driver == 0)
         FAIL(e, ERR_DEVICE,
              "cuda: no NVIDIA driver, expected %s. Install the driver, or in a container start it with the card (--gpus all)",
-             driver_wanted(runtime));
+             cuda_driver_wanted());
     if (rc == cudaErrorInsufficientDriver)
         FAIL(e, ERR_DEVICE, "cuda: the driver is one of CUDA %d.%d, expected %s. Update the driver", driver / 1000,
-             driver % 1000 / 10, driver_wanted(runtime));
+             driver % 1000 / 10, cuda_driver_wanted());
     if (rc == cudaErrorNoDevice || rc == cudaSuccess)
         FAIL(e, ERR_DEVICE,
              "cuda: the driver finds no card, expected one. Is it hidden by CUDA_VISIBLE_DEVICES? Does nvidia-smi list it?");

@@ -9,11 +9,14 @@ void cuda_close(struct ops *o);
 /* cards.cu */
 void cuda_versions(char *out, size_t size);
 int cuda_cards(struct cuda_card *out, int max, int *n, struct err *e);
+const char *cuda_driver_wanted(void); /* "R580 or later (CUDA 13)" */
 
 /* memory.cu */
 int cuda_alloc(struct ops *o, size_t bytes, void **out, struct err *e);
 void cuda_release(struct ops *o, void *p);
 int cuda_memory(struct ops *o, int64_t *free_bytes, int64_t *total_bytes, struct err *e);
+/* "3.1 GiB of 24.0 GiB are free", for a message about an error that the runtime then forgets: no later call must find it. */
+const char *cuda_free_memory(char out[96]);
 int cuda_sync(struct ops *o, struct err *e);
 int cuda_check(struct ops *o, struct err *e);
 

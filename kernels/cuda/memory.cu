@@ -21,8 +21,7 @@ void cuda_fail(struct cuda *c, enum err_code code, const char *format, ...)
     err_set(&c->error, code, "%s", text);
 }
 
-/* "3.1 GiB of 24.0 GiB are free", and the runtime's own memory of the error taken away: a later call must not find it. */
-static const char *free_memory(char out[96])
+const char *cuda_free_memory(char out[96])
 {
     size_t left = 0, total = 0;
     char l[32], t[32];
@@ -42,7 +41,7 @@ bool cuda_ok(struct cuda *c, cudaError_t rc, const char *where)
         cuda_fail(c, ERR_DEVICE,
                   "cuda: %s: the card's memory is full (%s), expected room. Lower train.micro_batch or data.sequence_length, or "
                   "end other programs on the card",
-                  where, free_memory(text));
+                  where, cuda_free_memory(text));
     else if (rc != cudaSuccess)
         cuda_fail(c, ERR_DEVICE, "cuda: %s: %s (%s), expected success", where, cudaGetErrorString(rc), cudaGetErrorName(rc));
     return rc == cudaSuccess;
@@ -77,7 +76,7 @@ int cuda_alloc(struct ops *o, size_t bytes, void **out, struct err *e)
              cudaGetErrorName(rc));
     FAIL(e, ERR_DEVICE,
          "cuda: no memory for a block of %zu bytes (%s): %s, expected enough. Lower train.micro_batch or data.sequence_length",
-         bytes, num_format_bytes(size, bytes), free_memory(text));
+         bytes, num_format_bytes(size, bytes), cuda_free_memory(text));
 }
 
 void cuda_release(struct ops *o, void *p) { cudaFree(p); }

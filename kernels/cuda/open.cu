@@ -11,7 +11,8 @@ extern "C" {
 static size_t workspace_bytes(const struct ops *o, const struct ops_dims *d)
 {
     struct cuda *c = cuda_of(o);
-    size_t wants[] = {lt_workspace(c, d), attention_workspace(c, d), cross_entropy_workspace(d), grad_stats_workspace()}, most = 0;
+    size_t wants[] = {lt_workspace(c, d), attention_workspace(c, d), cross_entropy_workspace(d), grad_stats_workspace()},
+           most = 0;
     for (size_t w : wants)
         most = w > most ? w : most;
     return (size_t)num_round_up((int64_t)most, 256);
@@ -81,21 +82,78 @@ void cuda_close(struct ops *o)
     mem_free(c);
 }
 
-/* The card's facts, two streams, the libraries. */
+/* Why the card cannot be used, as a sentence with what to do. */
+static int refused(const struct cuda *c, cudaError_t rc, struct err *e)
+{
+    const char *card = c->ops.device[0] != '\0' ? c->ops.device : "not yet known";
+    char text[96];
+    cudaGetLastError();
+    switch (rc) {
+    case cudaErrorInvalidDevice:
+        FAIL(e, ERR_DEVICE, "cuda: there is no card %d, expected one that lorat version lists", c->card);
+    case cudaErrorMemoryAllocation:
+        FAIL(e, ERR_DEVICE,
+             "card %d, %s: no room for a context (%s), expected some 300 MiB. End the program that holds the card's memory "
+             "(nvidia-smi)",
+             c->card, card, cuda_free_memory(text));
+    case cudaErrorNoKernelImageForDevice:
+        FAIL(e, ERR_DEVICE,
+             "card %d, %s: this build has no code for it, expected some. Build again with -DLORAT_CUDA_ARCHITECTURES naming its "
+             "capability, as in 86-real",
+             c->card, card);
+    case cudaErrorDevicesUnavailable:
+        FAIL(e, ERR_DEVICE,
+             "card %d, %s: busy, expected it free. Another program has it to itself (exclusive mode), or it is being reset",
+             c->card, card);
+    case cudaErrorInsufficientDriver:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorSystemDriverMismatch:
+        FAIL(e, ERR_DEVICE,
+             "card %d, %s: the driver is too old for this build (%s), expected %s. Update the driver, and restart after it",
+             c->card, card, cudaGetErrorString(rc), cuda_driver_wanted());
+    default:
+        FAIL(e, ERR_DEVICE, "card %d, %s: %s (%s), expected it to open", c->card, card, cudaGetErrorString(rc),
+             cudaGetErrorName(rc));
+    }
+}
+
+__global__ void nothing(void) {}
+
+/* A context and the first kernel: what is wrong with the driver, the card or this build for it shows here and not in the first
+ * step. */
+static cudaError_t begin_context(struct cuda *c)
+{
+    cudaError_t rc = cudaSetDevice(c->card);
+    if (rc == cudaSuccess)
+        rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    if (rc == cudaSuccess)
+        rc = cudaStreamCreateWithFlags(&c->uploads, cudaStreamNonBlocking);
+    if (rc != cudaSuccess)
+        return rc;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(1);
+    config.blockDim = dim3(WARP);
+    config.stream = c->stream;
+    rc = cudaLaunchKernelEx(&config, nothing);
+    return rc == cudaSuccess ? cudaStreamSynchronize(c->stream) : rc;
+}
+
+/* The card's facts, its context, the libraries. */
 static int begin(struct cuda *c, struct err *e)
 {
     struct cudaDeviceProp p;
-    if (!cuda_ok(c, cudaSetDevice(c->card), "opening the card") || !cuda_ok(c, cudaGetDeviceProperties(&p, c->card), "opening the card"))
-        return cuda_check(&c->ops, e);
+    cudaError_t rc = cudaGetDeviceProperties(&p, c->card);
+    if (rc != cudaSuccess)
+        return refused(c, rc, e);
+    snprintf(c->ops.device, sizeof(c->ops.device), "%.64s, %d.%d", p.name, p.major, p.minor);
     if (p.major < 8)
-        FAIL(e, ERR_DEVICE, "card %d, %s: compute capability %d.%d, expected 8.0 or later: older cards have no BF16. Set compute.device: cpu",
+        FAIL(e, ERR_DEVICE,
+             "card %d, %s: compute capability %d.%d, expected 8.0 or later: older cards have no BF16. Set compute.device: cpu",
              c->card, p.name, p.major, p.minor);
     c->sms = p.multiProcessorCount;
     c->shared_max = p.sharedMemPerBlockOptin < SHARED_MOST ? p.sharedMemPerBlockOptin : (size_t)SHARED_MOST;
-    snprintf(c->ops.device, sizeof(c->ops.device), "%.64s, %d.%d", p.name, p.major, p.minor);
-    if (!cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") ||
-        !cuda_ok(c, cudaStreamCreateWithFlags(&c->uploads, cudaStreamNonBlocking), "a stream"))
-        return cuda_check(&c->ops, e);
+    if ((rc = begin_context(c)) != cudaSuccess)
+        return refused(c, rc, e);
     TRY(attention_path_read(&c->attention, e));
     TRY(attention_select_open(c, p.major, p.minor, e));
     TRY(staging_open(c, e));

@@ -27,15 +27,18 @@ struct dim3 {
     X(cudaErrorInitializationError, 3, "initialization error")                                                                   \
     X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                                        \
     X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")                           \
+    X(cudaErrorDevicesUnavailable, 46, "CUDA-capable device(s) is/are busy or unavailable")                                      \
     X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                                              \
     X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                                     \
     X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for execution on the device")                          \
+    X(cudaErrorUnsupportedPtxVersion, 222, "the provided PTX was compiled with an unsupported toolchain.")                       \
     X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                                            \
     X(cudaErrorNotReady, 600, "device not ready")                                                                                \
     X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                                  \
     X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                                             \
     X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                                     \
     X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                                 \
+    X(cudaErrorSystemDriverMismatch, 803, "system has unsupported display driver / cuda driver combination")                     \
     X(cudaErrorUnknown, 999, "unknown error")
 typedef enum cudaError {
 #define X(name, number, text) name = number,
