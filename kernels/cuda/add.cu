@@ -6,9 +6,9 @@ enum { EACH = 2 };
 
 template <typename T, bool WIDE> __global__ static void add_kernel(void *y, const void *x, int64_t count)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     int64_t first = ((int64_t)blockIdx.x * (EACH * ROW_BLOCK) + threadIdx.x) * N;
-    vec<T> a[EACH], b[EACH];
+    struct chunk a[EACH], b[EACH];
 #pragma unroll
     for (int u = 0; u < EACH; u++) {
         int64_t j = first + u * ROW_BLOCK * N;
@@ -20,7 +20,7 @@ template <typename T, bool WIDE> __global__ static void add_kernel(void *y, cons
         float sum[N];
 #pragma unroll
         for (int i = 0; i < N; i++)
-            sum[i] = to_float(a[u].v[i]) + to_float(b[u].v[i]);
+            sum[i] = chunk_get<T>(a[u], i) + chunk_get<T>(b[u], i);
         int64_t j = first + u * ROW_BLOCK * N;
         chunk_store<T, WIDE>((T *)y + j, chunk_round<T>(sum), count - j);
     }

@@ -23,12 +23,12 @@ __device__ static inline struct place warp_best(struct place p)
 
 template <typename T, bool WIDE> __global__ static void argmax_kernel(int32_t *out, const void *logits, int32_t ld, int32_t v)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     SHARED(struct place, shared);
     const T *x = (const T *)logits + (int64_t)blockIdx.x * ld;
     struct place best = {-INFINITY, INT32_MAX};
     for (int32_t j0 = (int32_t)threadIdx.x * N; j0 < v; j0 += DEEP * BLOCK * N) {
-        vec<T> chunks[DEEP];
+        struct chunk chunks[DEEP];
 #pragma unroll
         for (int u = 0; u < DEEP; u++)
             chunks[u] = chunk_load<T, WIDE>(x + j0 + u * BLOCK * N, v - j0 - u * BLOCK * N);
@@ -38,7 +38,7 @@ template <typename T, bool WIDE> __global__ static void argmax_kernel(int32_t *o
             for (int i = 0; i < N; i++) {
                 int32_t j = j0 + u * BLOCK * N + i;
                 if (j < v)
-                    best = better(best, {to_float(chunks[u].v[i]), j});
+                    best = better(best, {chunk_get<T>(chunks[u], i), j});
             }
     }
     best = warp_best(best);

@@ -26,6 +26,7 @@ template <typename U> __global__ static void copy_rows_kernel(struct row_copy c,
     U *dst = (U *)c.dst + (c.to ? to : row) * c.ld_dst;
     const U *src = (const U *)c.src + (c.from ? from : row) * c.ld_src;
     int64_t threads = (int64_t)1 << shift, part = threads * COPY_EACH;
+#pragma unroll 1 /* or the compiler divides to know how often */
     for (int64_t j = blockIdx.y * part + thread_in_row(shift); j < c.width; j += gridDim.y * part) {
         U units[COPY_EACH] = {};
 #pragma unroll
@@ -50,7 +51,7 @@ static inline void copy_rows(struct cuda *c, const char *where, struct row_copy 
     r.width /= per;
     struct row_layout l = rows_over(r.n, r.width, COPY_EACH);
     cuda_launch(c, where, l.grid, ROW_BLOCK, 0,
-                per > 1     ? copy_rows_kernel<vec<float>>
+                per > 1     ? copy_rows_kernel<struct chunk>
                 : size == 2 ? copy_rows_kernel<uint16_t>
                             : copy_rows_kernel<uint32_t>,
                 r, l.shift);

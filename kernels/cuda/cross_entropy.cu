@@ -27,19 +27,19 @@ struct online {
 __device__ static inline float power(float x, float shift) { return exp2_fast(fmaf(x, LOG2_E, -shift)); }
 
 /* C chunks more, of which the first `left` elements count. */
-template <typename T, int C> __device__ static inline void online_add(struct online *o, const vec<T> x[C], int32_t left)
+template <typename T, int C> __device__ static inline void online_add(struct online *o, const struct chunk x[C], int32_t left)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     float top = o->top, sums[C] = {};
 #pragma unroll
     for (int i = 0; i < C * N; i++)
         if (i < left)
-            top = fmaxf(top, to_float(x[i / N].v[i % N]));
+            top = fmaxf(top, chunk_get<T>(x[i / N], i % N));
     float shift = top * LOG2_E;
 #pragma unroll
     for (int i = 0; i < C * N; i++)
         if (i < left)
-            sums[i / N] += power(to_float(x[i / N].v[i % N]), shift);
+            sums[i / N] += power(chunk_get<T>(x[i / N], i % N), shift);
     o->sum *= exp2_fast(o->shift - shift);
 #pragma unroll
     for (int u = 0; u < C; u++)
@@ -50,18 +50,18 @@ template <typename T, int C> __device__ static inline void online_add(struct onl
 
 template <typename T, bool WIDE> __device__ static struct online row_online(const T *x, int32_t v, float *shared)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     struct online o = {NO_LOGIT, NO_LOGIT * LOG2_E, 0};
     int32_t j = (int32_t)threadIdx.x * N;
     for (; j + ((DEEP - 1) * BLOCK + 1) * N <= v; j += DEEP * BLOCK * N) {
-        vec<T> chunks[DEEP];
+        struct chunk chunks[DEEP];
 #pragma unroll
         for (int u = 0; u < DEEP; u++)
             chunks[u] = chunk_load<T, WIDE>(x + j + u * BLOCK * N, N);
         online_add<T, DEEP>(&o, chunks, DEEP * N);
     }
     for (; j < v; j += BLOCK * N) {
-        vec<T> chunk = chunk_load<T, WIDE>(x + j, v - j);
+        struct chunk chunk = chunk_load<T, WIDE>(x + j, v - j);
         online_add<T, 1>(&o, &chunk, v - j);
     }
     float top = block_max(o.top, shared), shift = top * LOG2_E;
@@ -74,10 +74,10 @@ template <typename T, bool WIDE> __device__ static struct online row_online(cons
 /* Logits become scale 2^(x log2(e) - shift); the padding becomes 0. */
 template <typename T, bool WIDE> __device__ static void row_gradient(T *x, int32_t ld, int32_t v, float shift, float scale)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     int32_t j = (int32_t)threadIdx.x * N;
     for (; j + ((DEEP - 1) * BLOCK + 1) * N <= v; j += DEEP * BLOCK * N) {
-        vec<T> chunks[DEEP];
+        struct chunk chunks[DEEP];
 #pragma unroll
         for (int u = 0; u < DEEP; u++)
             chunks[u] = chunk_load<T, WIDE>(x + j + u * BLOCK * N, N);
@@ -86,23 +86,23 @@ template <typename T, bool WIDE> __device__ static void row_gradient(T *x, int32
             float g[N];
 #pragma unroll
             for (int i = 0; i < N; i++)
-                g[i] = power(to_float(chunks[u].v[i]), shift) * scale;
+                g[i] = power(chunk_get<T>(chunks[u], i), shift) * scale;
             chunk_store<T, WIDE>(x + j + u * BLOCK * N, chunk_round<T>(g), N);
         }
     }
     for (; j < ld; j += BLOCK * N) {
-        vec<T> chunk = chunk_load<T, WIDE>(x + j, v - j);
+        struct chunk chunk = chunk_load<T, WIDE>(x + j, v - j);
         float g[N];
 #pragma unroll
         for (int i = 0; i < N; i++)
-            g[i] = i < v - j ? power(to_float(chunk.v[i]), shift) * scale : 0;
+            g[i] = i < v - j ? power(chunk_get<T>(chunk, i), shift) * scale : 0;
         chunk_store<T, WIDE>(x + j, chunk_round<T>(g), ld - j);
     }
 }
 
 template <typename T, bool WIDE> __device__ static void row_zero(T *x, int32_t ld)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     for (int32_t j = (int32_t)threadIdx.x * N; j < ld; j += BLOCK * N)
         chunk_store<T, WIDE>(x + j, {}, ld - j);
 }

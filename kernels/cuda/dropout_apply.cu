@@ -41,7 +41,7 @@ __device__ static inline void philox(uint32_t word[4], uint64_t seed, uint32_t k
 
 template <typename T, bool WIDE> __global__ static void dropout_kernel(struct dropout_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     int64_t row = row_of_thread(a.shift);
     if (row >= a.n)
         return;
@@ -50,7 +50,7 @@ template <typename T, bool WIDE> __global__ static void dropout_kernel(struct dr
     uint32_t key = a.keys[row];
     int32_t step = N << a.shift, part = EACH * step;
     for (int32_t j0 = (int32_t)blockIdx.y * part + thread_in_row(a.shift) * N; j0 < a.d; j0 += (int32_t)gridDim.y * part) {
-        vec<T> xs[EACH], ys[EACH] = {};
+        struct chunk xs[EACH], ys[EACH] = {};
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
             int32_t j = j0 + k * step;
@@ -70,9 +70,9 @@ template <typename T, bool WIDE> __global__ static void dropout_kernel(struct dr
             for (int i = 0; i < N; i++) {
                 float unit = (float)(words[i] >> 8) * 0x1p-24f; /* rng_unit */
                 /* A dropped NaN is NaN still: times 0. */
-                out[i] = to_float(xs[k].v[i]) * (unit >= a.p ? a.scale : 0.0f);
+                out[i] = chunk_get<T>(xs[k], i) * (unit >= a.p ? a.scale : 0.0f);
                 if (a.accumulate)
-                    out[i] += to_float(ys[k].v[i]);
+                    out[i] += chunk_get<T>(ys[k], i);
             }
             chunk_store<T, WIDE>(y + j, chunk_round<T>(out), a.d - j);
         }

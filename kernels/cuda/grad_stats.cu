@@ -22,13 +22,10 @@ __device__ static inline double widen(uint32_t magnitude)
     wide.u = ((uint64_t)magnitude << 29) + ((uint64_t)(1023 - 127) << 52);
     return wide.f;
 }
-__device__ static inline void add_square(double *sum, uint32_t *bad, float g)
+/* The element of these bits. */
+__device__ static inline void add_square(double *sum, uint32_t *bad, uint32_t bits)
 {
-    union {
-        float f;
-        uint32_t u;
-    } bits = {g};
-    uint32_t magnitude = bits.u & 0x7fffffff;
+    uint32_t magnitude = bits & 0x7fffffff;
     double x = widen(magnitude);
     *sum += x * x;
     *bad += magnitude >= 0x7f800000;
@@ -41,17 +38,17 @@ template <bool WIDE> __global__ static void parts_kernel(struct part *out, const
     double sums[DEEP] = {};
     uint32_t bad = 0;
     for (; j + ((DEEP - 1) * ROW_BLOCK + 1) * 4 <= to; j += DEEP * ROW_BLOCK * 4) {
-        vec<float> x[DEEP];
+        struct chunk x[DEEP];
 #pragma unroll
         for (int u = 0; u < DEEP; u++)
             x[u] = chunk_load<float, WIDE>(g + j + u * ROW_BLOCK * 4, 4);
 #pragma unroll
         for (int i = 0; i < 4 * DEEP; i++)
-            add_square(&sums[i / 4], &bad, x[i / 4].v[i % 4]);
+            add_square(&sums[i / 4], &bad, x[i / 4].word[i % 4]);
     }
     for (; j < to; j += ROW_BLOCK * 4)
         for (int i = 0; i < 4 && j + i < to; i++)
-            add_square(&sums[0], &bad, g[j + i]);
+            add_square(&sums[0], &bad, ((const uint32_t *)g)[j + i]);
     double sum = block_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), shared), bads = block_sum((double)bad, shared);
     if (threadIdx.x == 0)
         out[blockIdx.x] = {sum, bads};

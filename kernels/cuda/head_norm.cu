@@ -19,12 +19,12 @@ struct head_args {
 template <typename T, bool WIDE, int EACH, int P>
 __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 4 : 2) head_norm_forward_kernel(struct head_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     struct head_place p = head_of_thread(a.at);
     const T *x = (const T *)a.x + p.token * a.ld_x;
     T *y = (T *)a.y + p.token * a.ld_y;
     int32_t lanes = N << a.at.lanes, j0 = p.lane * N;
-    vec<T> w[P], s[EACH][P];
+    struct chunk w[P], s[EACH][P];
 #pragma unroll
     for (int k = 0; k < P; k++)
         w[k] = chunk_load<T, WIDE>((const T *)a.w + j0 + k * lanes, a.q - j0 - k * lanes);
@@ -43,7 +43,7 @@ __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 4 : 2) head_norm_forward_kernel
             for (int k = 0; k < P; k++)
 #pragma unroll
                 for (int i = 0; i < N; i++)
-                    squares[u] += to_float(s[u][k].v[i]) * to_float(s[u][k].v[i]);
+                    squares[u] += chunk_get<T>(s[u][k], i) * chunk_get<T>(s[u][k], i);
         row_sums<EACH>(squares, a.at.lanes, NULL);
 #pragma unroll
         for (int u = 0; u < EACH; u++) {
@@ -55,7 +55,7 @@ __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 4 : 2) head_norm_forward_kernel
                 float out[N];
 #pragma unroll
                 for (int i = 0; i < N; i++)
-                    out[i] = to_float(s[u][k].v[i]) * r * to_float(w[k].v[i]);
+                    out[i] = chunk_get<T>(s[u][k], i) * r * chunk_get<T>(w[k], i);
                 chunk_store<T, WIDE>(y + (int64_t)h * a.q + j, chunk_round<T>(out), p.token < a.n && h < a.heads ? a.q - j : 0);
             }
         }
@@ -65,12 +65,12 @@ __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 4 : 2) head_norm_forward_kernel
 template <typename T, bool WIDE, int EACH, int P>
 __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 3 : 2) head_norm_backward_kernel(struct head_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     struct head_place p = head_of_thread(a.at);
     const T *x = (const T *)a.x + p.token * a.ld_x, *dy = (const T *)a.dy + p.token * a.ld_dy;
     T *dx = (T *)a.y + p.token * a.ld_y;
     int32_t lanes = N << a.at.lanes, j0 = p.lane * N;
-    vec<T> w[P], s[EACH][P], g[EACH][P];
+    struct chunk w[P], s[EACH][P], g[EACH][P];
 #pragma unroll
     for (int k = 0; k < P; k++)
         w[k] = chunk_load<T, WIDE>((const T *)a.w + j0 + k * lanes, a.q - j0 - k * lanes);
@@ -90,9 +90,9 @@ __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 3 : 2) head_norm_backward_kerne
             for (int k = 0; k < P; k++)
 #pragma unroll
                 for (int i = 0; i < N; i++) {
-                    float xi = to_float(s[u][k].v[i]);
+                    float xi = chunk_get<T>(s[u][k], i);
                     sums[u] += xi * xi;
-                    sums[EACH + u] += xi * (to_float(w[k].v[i]) * to_float(g[u][k].v[i]));
+                    sums[EACH + u] += xi * (chunk_get<T>(w[k], i) * chunk_get<T>(g[u][k], i));
                 }
         row_sums<2 * EACH>(sums, a.at.lanes, NULL);
 #pragma unroll
@@ -105,7 +105,7 @@ __global__ static void ROW_BOUNDS(WIDE, P == 1 ? 3 : 2) head_norm_backward_kerne
                 float out[N];
 #pragma unroll
                 for (int i = 0; i < N; i++)
-                    out[i] = to_float(w[k].v[i]) * to_float(g[u][k].v[i]) * r - to_float(s[u][k].v[i]) * back;
+                    out[i] = chunk_get<T>(w[k], i) * chunk_get<T>(g[u][k], i) * r - chunk_get<T>(s[u][k], i) * back;
                 chunk_store<T, WIDE>(dx + (int64_t)h * a.q + j, chunk_round<T>(out), p.token < a.n && h < a.heads ? a.q - j : 0);
             }
         }

@@ -16,46 +16,55 @@ struct norm_args {
 };
 
 /* s = x + delta, rounded to T. */
-template <typename T, bool WIDE> __device__ static inline vec<T> residual(const T *x, const T *delta, int32_t left)
+template <typename T> __device__ static inline struct chunk residual(const struct chunk &x, const struct chunk &delta)
 {
-    vec<T> s = chunk_load<T, WIDE>(x, left);
-    if (delta) {
-        vec<T> more = chunk_load<T, WIDE>(delta, left);
-        float f[vec<T>::n];
+    float f[in_chunk<T>::n];
 #pragma unroll
-        for (int i = 0; i < vec<T>::n; i++)
-            f[i] = to_float(s.v[i]) + to_float(more.v[i]);
-        s = chunk_round<T>(f);
-    }
-    return s;
+    for (int i = 0; i < in_chunk<T>::n; i++)
+        f[i] = chunk_get<T>(x, i) + chunk_get<T>(delta, i);
+    return chunk_round<T>(f);
+}
+/* EACH chunks of s from column j0 on, `step` apart. All loads come before the first sum. */
+template <typename T, bool WIDE, int EACH>
+__device__ static inline void load_residual(struct chunk s[EACH], const T *x, const T *delta, int32_t j0, int32_t step, int32_t d)
+{
+    struct chunk more[EACH];
+#pragma unroll
+    for (int u = 0; u < EACH; u++)
+        s[u] = chunk_load<T, WIDE>(x + j0 + u * step, d - j0 - u * step);
+    if (!delta)
+        return;
+#pragma unroll
+    for (int u = 0; u < EACH; u++)
+        more[u] = chunk_load<T, WIDE>(delta + j0 + u * step, d - j0 - u * step);
+#pragma unroll
+    for (int u = 0; u < EACH; u++)
+        s[u] = residual<T>(s[u], more[u]);
 }
 
 /* A thread takes EACH chunks at a time; KEEP: they are all it has. */
 template <typename T, bool WIDE, int EACH, bool KEEP>
 __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 4 : 2) rmsnorm_forward_kernel(struct norm_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     SHARED(float, shared);
     int64_t row = row_of_thread(a.shift);
     int32_t d = row < a.n ? a.d : 0, threads = N << a.shift, first = thread_in_row(a.shift) * N;
     const T *x = (const T *)a.x + row * a.d, *delta = a.delta ? (const T *)a.delta + row * a.d : NULL, *w = (const T *)a.w;
     T *y = (T *)a.y + row * a.d, *sum = a.sum ? (T *)a.sum + row * a.d : NULL;
-    vec<T> s[EACH], scale[EACH];
+    struct chunk s[EACH], scale[EACH];
     float squares = 0;
     for (int32_t j0 = first; KEEP ? j0 == first : j0 < d; j0 += EACH * threads) {
 #pragma unroll
-        for (int u = 0; u < EACH; u++) {
-            int32_t j = j0 + u * threads;
-            s[u] = residual<T, WIDE>(x + j, delta ? delta + j : NULL, d - j);
-            if (KEEP)
-                scale[u] = chunk_load<T, WIDE>(w + j, d - j);
-        }
+        for (int u = 0; u < EACH && KEEP; u++)
+            scale[u] = chunk_load<T, WIDE>(w + j0 + u * threads, d - j0 - u * threads);
+        load_residual<T, WIDE, EACH>(s, x, delta, j0, threads, d);
 #pragma unroll
         for (int u = 0; u < EACH; u++) {
             int32_t j = j0 + u * threads;
 #pragma unroll
             for (int i = 0; i < N; i++)
-                squares += to_float(s[u].v[i]) * to_float(s[u].v[i]);
+                squares += chunk_get<T>(s[u], i) * chunk_get<T>(s[u], i);
             if (sum)
                 chunk_store<T, WIDE>(sum + j, s[u], d - j);
         }
@@ -63,17 +72,18 @@ __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 4 : 2) rmsnorm_forward_kerne
     row_sums<1>(&squares, a.shift, shared);
     float r = inv_sqrt(squares / (float)a.d + a.eps);
     for (int32_t j0 = first; KEEP ? j0 == first : j0 < d; j0 += EACH * threads) {
+        if (!KEEP) /* the kept s, which may have taken x's place, or the same bits again */
+            load_residual<T, WIDE, EACH>(s, sum ? sum : x, sum ? NULL : delta, j0, threads, d);
+#pragma unroll
+        for (int u = 0; u < EACH && !KEEP; u++)
+            scale[u] = chunk_load<T, WIDE>(w + j0 + u * threads, d - j0 - u * threads);
 #pragma unroll
         for (int u = 0; u < EACH; u++) {
             int32_t j = j0 + u * threads;
-            if (!KEEP) { /* the kept s, which may have taken x's place, or the same bits again */
-                s[u] = sum ? chunk_load<T, WIDE>(sum + j, d - j) : residual<T, WIDE>(x + j, delta ? delta + j : NULL, d - j);
-                scale[u] = chunk_load<T, WIDE>(w + j, d - j);
-            }
             float out[N];
 #pragma unroll
             for (int i = 0; i < N; i++)
-                out[i] = to_float(s[u].v[i]) * r * to_float(scale[u].v[i]);
+                out[i] = chunk_get<T>(s[u], i) * r * chunk_get<T>(scale[u], i);
             chunk_store<T, WIDE>(y + j, chunk_round<T>(out), d - j);
         }
     }
@@ -82,13 +92,13 @@ __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 4 : 2) rmsnorm_forward_kerne
 template <typename T, bool WIDE, int EACH, bool KEEP>
 __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 3 : 2) rmsnorm_backward_kernel(struct norm_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     SHARED(float, shared);
     int64_t row = row_of_thread(a.shift);
     int32_t d = row < a.n ? a.d : 0, threads = N << a.shift, first = thread_in_row(a.shift) * N;
     const T *dy = (const T *)a.dy + row * a.d, *x = (const T *)a.x + row * a.d, *w = (const T *)a.w;
     T *dx = (T *)a.dx + row * a.d;
-    vec<T> g[EACH], s[EACH], scale[EACH], old[EACH];
+    struct chunk g[EACH], s[EACH], scale[EACH], old[EACH];
     float sums[2] = {0, 0}; /* x^2, w dy x */
     for (int32_t j0 = first; KEEP ? j0 == first : j0 < d; j0 += EACH * threads) {
 #pragma unroll
@@ -104,9 +114,9 @@ __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 3 : 2) rmsnorm_backward_kern
         for (int u = 0; u < EACH; u++)
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                float xi = to_float(s[u].v[i]);
+                float xi = chunk_get<T>(s[u], i);
                 sums[0] += xi * xi;
-                sums[1] += xi * (to_float(scale[u].v[i]) * to_float(g[u].v[i]));
+                sums[1] += xi * (chunk_get<T>(scale[u], i) * chunk_get<T>(g[u], i));
             }
     }
     row_sums<2>(sums, a.shift, shared);
@@ -124,7 +134,7 @@ __global__ static void ROW_BOUNDS(WIDE, EACH == 2 ? 3 : 2) rmsnorm_backward_kern
             float out[N];
 #pragma unroll
             for (int i = 0; i < N; i++)
-                out[i] = to_float(old[u].v[i]) + (to_float(scale[u].v[i]) * to_float(g[u].v[i]) * r - to_float(s[u].v[i]) * back);
+                out[i] = chunk_get<T>(old[u], i) + (chunk_get<T>(scale[u], i) * chunk_get<T>(g[u], i) * r - chunk_get<T>(s[u], i) * back);
             chunk_store<T, WIDE>(dx + j, chunk_round<T>(out), d - j);
         }
     }

@@ -18,19 +18,19 @@ struct rope_args {
 
 template <typename T, bool WIDE> __global__ static void rope_kernel(struct rope_args a)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     struct head_place p = head_of_thread(a.at);
     if (p.token >= a.n)
         return;
     T *x = (T *)a.x + p.token * a.ld;
     const float *angles = a.table + (int64_t)a.positions[p.token] * a.half * 2;
     for (int32_t j = p.lane * N; j < a.half; j += N << a.at.lanes) {
-        vec<float> turn[2 * N / 4]; /* cosine and sine by turns */
+        struct chunk turn[2 * N / 4]; /* cosine and sine by turns */
 #pragma unroll
         for (int i = 0; i < 2 * N / 4; i++)
             turn[i] = chunk_load<float, WIDE>(angles + 2 * j + 4 * i, 2 * (a.half - j) - 4 * i);
         for (int32_t h0 = p.head; h0 < a.heads; h0 += EACH * p.step) {
-            vec<T> low[EACH], high[EACH];
+            struct chunk low[EACH], high[EACH];
 #pragma unroll
             for (int u = 0; u < EACH; u++) {
                 int32_t h = h0 + u * p.step, left = h < a.heads ? a.half - j : 0;
@@ -45,13 +45,15 @@ template <typename T, bool WIDE> __global__ static void rope_kernel(struct rope_
                 float first[N], second[N];
 #pragma unroll
                 for (int i = 0; i < N; i++) {
-                    float l = to_float(low[u].v[i]), g = to_float(high[u].v[i]);
-                    float cosine = turn[i / 2].v[i % 2 * 2], sine = a.sign * turn[i / 2].v[i % 2 * 2 + 1];
+                    float l = chunk_get<T>(low[u], i), g = chunk_get<T>(high[u], i);
+                    float cosine = chunk_get<float>(turn[i / 2], i % 2 * 2), sine = a.sign * chunk_get<float>(turn[i / 2], i % 2 * 2 + 1);
                     first[i] = l * cosine - g * sine;
                     second[i] = g * cosine + l * sine;
                 }
-                chunk_store<T, WIDE>(at, chunk_round<T>(first), left);
-                chunk_store<T, WIDE>(at + a.half, chunk_round<T>(second), left);
+                low[u] = chunk_round<T>(first);
+                high[u] = chunk_round<T>(second);
+                chunk_store<T, WIDE>(at, low[u], left);
+                chunk_store<T, WIDE>(at + a.half, high[u], left);
             }
         }
     }

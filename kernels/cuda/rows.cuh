@@ -1,7 +1,7 @@
 /* rows.cuh - what the row and element-wise kernels share: chunks of 16 bytes, which thread has which part of a row, and sums over
  * the threads of a row.
  *
- * A chunk is the vec<T>::n neighbouring elements of 16 bytes. Who has which chunk follows from the shape alone, never from the
+ * A chunk is the neighbouring elements of 16 bytes: 8 of BF16, 4 of F32. Who has which chunk follows from the shape alone, never from the
  * card, and is the same whether chunks are moved whole (WIDE) or element by element: both give the same bits. */
 #ifndef LORAT_CUDA_ROWS_CUH
 #define LORAT_CUDA_ROWS_CUH
@@ -24,59 +24,75 @@
 #define LN_2   0.693147180559945309f
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-/* Elements of a chunk. */
 static inline int chunk_of(enum dtype t) { return 16 / (int)dtype_size(t); }
 
 /* ---- chunks ---- */
 
-/* The chunk at p, of which `left` elements are there: none is read when left <= 0, and WIDE rows hold whole chunks. What is not
- * there is zero. */
-template <typename T, bool WIDE> __device__ static inline vec<T> chunk_load(const T *p, int64_t left)
+/* Kept as words: of 16-bit members the compiler makes moves and, at times, four small stores. */
+struct alignas(16) chunk {
+    uint32_t word[4];
+};
+template <typename T> struct in_chunk {
+    static constexpr int n = 16 / (int)sizeof(T); /* elements of a chunk */
+};
+
+/* Element i; what chunk_round puts there. */
+template <typename T> __device__ static inline float chunk_get(const struct chunk &x, int i)
 {
-    vec<T> x = {};
-    if (WIDE) {
-        if (left > 0)
-            x = vec_load(p);
-    } else {
-#pragma unroll
-        for (int i = 0; i < vec<T>::n; i++)
-            if (i < left)
-                x.v[i] = p[i];
-    }
-    return x;
+    union {
+        uint32_t u;
+        float f;
+    } both = {x.word[sizeof(T) == 4 ? i : i / 2]};
+    if (sizeof(T) == 2)
+        both.u = i % 2 ? both.u & 0xffff0000u : both.u << 16;
+    return both.f;
 }
-template <typename T, bool WIDE> __device__ static inline void chunk_store(T *p, const vec<T> &x, int64_t left)
+template <typename T> __device__ static inline struct chunk chunk_round(const float *f)
 {
-    if (WIDE) {
-        if (left > 0)
-            vec_store(p, x);
-    } else {
+    struct chunk x;
 #pragma unroll
-        for (int i = 0; i < vec<T>::n; i++)
-            if (i < left)
-                p[i] = x.v[i];
-    }
+    for (int w = 0; w < 4; w++)
+        if (sizeof(T) == 2) {
+            x.word[w] = bf16_pair(f[2 * w], f[2 * w + 1]);
+        } else {
+            union {
+                float f;
+                uint32_t u;
+            } both = {f[w]};
+            x.word[w] = both.u;
+        }
+    return x;
 }
 
-/* A chunk rounded to T; bf16 two at a time. */
-__device__ static inline vec<float> chunk_round(const float f[4], vec<float> x)
+/* The chunk at p, of which `left` elements are there: none is read when left <= 0, and WIDE rows hold whole chunks. What is not
+ * there is zero. */
+template <typename T, bool WIDE> __device__ static inline struct chunk chunk_load(const T *p, int64_t left)
 {
+    struct chunk x = {};
+    if (WIDE) {
+        if (left > 0)
+            x = *(const struct chunk *)p;
+    } else {
+        float f[in_chunk<T>::n];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        x.v[i] = f[i];
-    return x;
-}
-__device__ static inline vec<bf16> chunk_round(const float f[8], vec<bf16> x)
-{
-#pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-        uint32_t two = bf16_pair(f[i], f[i + 1]);
-        x.v[i] = (bf16)two;
-        x.v[i + 1] = (bf16)(two >> 16);
+        for (int i = 0; i < in_chunk<T>::n; i++)
+            f[i] = i < left ? to_float(p[i]) : 0;
+        x = chunk_round<T>(f);
     }
     return x;
 }
-template <typename T> __device__ static inline vec<T> chunk_round(const float *f) { return chunk_round(f, vec<T>{}); }
+template <typename T, bool WIDE> __device__ static inline void chunk_store(T *p, const struct chunk &x, int64_t left)
+{
+    if (WIDE) {
+        if (left > 0)
+            *(struct chunk *)p = x;
+    } else {
+#pragma unroll
+        for (int i = 0; i < in_chunk<T>::n; i++)
+            if (i < left)
+                p[i] = from_float<T>(chunk_get<T>(x, i));
+    }
+}
 
 /* ---- rows side by side: 2^shift threads a row, the rest of the block on other rows ---- */
 
@@ -109,10 +125,12 @@ __device__ static inline int thread_in_row(int shift) { return (int)threadIdx.x 
  * part. `shared` holds N floats a warp and is used once in a kernel: there is no barrier behind the last read. */
 template <int N> __device__ static inline void row_sums(float *x, int shift, float *shared)
 {
-    for (int m = 1 << (shift < 5 ? shift : 5) >> 1; m > 0; m >>= 1)
+#pragma unroll
+    for (int m = WARP / 2; m > 0; m /= 2)
 #pragma unroll
         for (int i = 0; i < N; i++)
-            x[i] += warp_xor(x[i], m);
+            if (m < 1 << shift)
+                x[i] += warp_xor(x[i], m);
     if (shift <= 5)
         return;
     if (LANE == 0)

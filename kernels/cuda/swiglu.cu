@@ -13,7 +13,7 @@ __device__ static inline float sigmoid(float g) { return inv_fast(1.0f + exp2_fa
 
 template <typename T, bool WIDE> __global__ static void swiglu_forward_kernel(void *a, const void *gu, int32_t n, int32_t f, int shift)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     int64_t row = row_of_thread(shift);
     if (row >= n)
         return;
@@ -21,7 +21,7 @@ template <typename T, bool WIDE> __global__ static void swiglu_forward_kernel(vo
     T *out = (T *)a + row * f;
     int32_t step = N << shift, part = EACH * step;
     for (int32_t j0 = (int32_t)blockIdx.y * part + thread_in_row(shift) * N; j0 < f; j0 += (int32_t)gridDim.y * part) {
-        vec<T> gs[EACH], us[EACH];
+        struct chunk gs[EACH], us[EACH];
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
             int32_t j = j0 + k * step;
@@ -34,8 +34,8 @@ template <typename T, bool WIDE> __global__ static void swiglu_forward_kernel(vo
             float y[N];
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                float gi = to_float(gs[k].v[i]);
-                y[i] = gi * sigmoid(gi) * to_float(us[k].v[i]);
+                float gi = chunk_get<T>(gs[k], i);
+                y[i] = gi * sigmoid(gi) * chunk_get<T>(us[k], i);
             }
             chunk_store<T, WIDE>(out + j, chunk_round<T>(y), f - j);
         }
@@ -46,7 +46,7 @@ template <typename T, bool WIDE> __global__ static void swiglu_forward_kernel(vo
 template <typename T, bool WIDE>
 __global__ static void swiglu_backward_kernel(void *dgu, const void *da, const void *gu, int32_t n, int32_t f, int shift)
 {
-    enum { N = vec<T>::n };
+    enum { N = in_chunk<T>::n };
     int64_t row = row_of_thread(shift);
     if (row >= n)
         return;
@@ -54,7 +54,7 @@ __global__ static void swiglu_backward_kernel(void *dgu, const void *da, const v
     T *dg = (T *)dgu + row * f * 2, *du = dg + f;
     int32_t step = N << shift, part = EACH * step;
     for (int32_t j0 = (int32_t)blockIdx.y * part + thread_in_row(shift) * N; j0 < f; j0 += (int32_t)gridDim.y * part) {
-        vec<T> gs[EACH], us[EACH], ds[EACH];
+        struct chunk gs[EACH], us[EACH], ds[EACH];
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
             int32_t j = j0 + k * step;
@@ -68,8 +68,8 @@ __global__ static void swiglu_backward_kernel(void *dgu, const void *da, const v
             float yg[N], yu[N];
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                float gi = to_float(gs[k].v[i]), di = to_float(ds[k].v[i]), s = sigmoid(gi);
-                yg[i] = di * to_float(us[k].v[i]) * s * (gi * (1.0f - s) + 1.0f);
+                float gi = chunk_get<T>(gs[k], i), di = chunk_get<T>(ds[k], i), s = sigmoid(gi);
+                yg[i] = di * chunk_get<T>(us[k], i) * s * (gi * (1.0f - s) + 1.0f);
                 yu[i] = di * gi * s;
             }
             chunk_store<T, WIDE>(dg + j, chunk_round<T>(yg), f - j);
