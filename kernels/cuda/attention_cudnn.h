@@ -18,19 +18,19 @@
 /* cuDNN compiles a plan for a number of documents and a longest one. Both are rounded up, so that few plans are made; a plan is a
  * function of the call alone, so that bits do not depend on what ran before. Documents that are not there have length 0. */
 struct attention_cudnn_plan {
-    int32_t documents; /* a power of two */
-    int32_t longest;   /* a power of two */
+    int32_t documents; /* 8 times a power of four */
+    int32_t longest;   /* a power of two, 512 or more */
     int32_t tokens;    /* a multiple of 1,024: sizes cuDNN's own memory */
 };
-static inline int32_t attention_cudnn_power(int32_t least, int32_t x)
+static inline int32_t attention_cudnn_power(int32_t least, int32_t base, int64_t x)
 {
-    while (least < x)
-        least *= 2;
+    while (least < x && least < 1 << 28)
+        least *= base;
     return least;
 }
 static inline struct attention_cudnn_plan attention_cudnn_plan_of(const struct attention *a)
 {
-    struct attention_cudnn_plan p = {attention_cudnn_power(8, a->n_spans), attention_cudnn_power(128, a->max_span),
+    struct attention_cudnn_plan p = {attention_cudnn_power(8, 4, a->n_spans), attention_cudnn_power(512, 2, a->max_span),
                                      (a->n + 1023) / 1024 * 1024};
     return p;
 }
