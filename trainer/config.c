@@ -154,7 +154,7 @@ static int apply_set(struct loading *l, const char *set, struct err *e)
 
 /* ---- what spans keys ---- */
 
-static int nearest_divisor(int n, int wanted)
+int config_nearest_divisor(int n, int wanted)
 {
     int best = 1;
     for (int d = 1; d <= n; d++)
@@ -181,7 +181,7 @@ static int check_whole(struct loading *l, struct err *e)
     if (c->train.micro_batch > 0 && c->train.batch % c->train.micro_batch != 0)
         FAIL(e, ERR_CONFIG, "%s: found %d, expected a divisor of train.batch (%d). The nearest is %d; auto chooses one",
              place(l, config_find("train.micro_batch"), text, sizeof text), c->train.micro_batch, c->train.batch,
-             nearest_divisor(c->train.batch, c->train.micro_batch));
+             config_nearest_divisor(c->train.batch, c->train.micro_batch));
     if ((int64_t)c->train.batch * c->data.sequence_length > INT32_MAX)
         FAIL(e, ERR_CONFIG, "%s: found %d rows of %d tokens, expected less than 2147483648 tokens in one step. Lower one of them",
              place(l, config_find("train.batch"), text, sizeof text), c->train.batch, c->data.sequence_length);

@@ -14,6 +14,9 @@ enum cfg_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 enum cfg_scaling { SCALING_STANDARD, SCALING_RSLORA };
 enum cfg_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 enum cfg_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
+enum cfg_parallel { PARALLEL_AUTO, PARALLEL_DATA, PARALLEL_SHARDED };
+enum cfg_interconnect { INTERCONNECT_AUTO, INTERCONNECT_NVLINK, INTERCONNECT_PCIE };
+enum cfg_placement { PLACEMENT_RESIDENT, PLACEMENT_HOST };
 enum cfg_recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum cfg_too_long { CFG_TOO_LONG_AUTO, CFG_TOO_LONG_SPLIT, CFG_TOO_LONG_DROP, CFG_TOO_LONG_TRUNCATE };
 
@@ -28,6 +31,7 @@ struct config {
     int64_t seed;
     struct {
         char path[CONFIG_TEXT];
+        enum cfg_placement placement;
     } model;
     struct {
         char train[CONFIG_TEXT];
@@ -57,6 +61,10 @@ struct config {
     struct {
         enum cfg_device device;
         uint32_t gpus;        /* bit per card; 0 = auto */
+        int32_t ranks;        /* processes on the CPU; a card each on CUDA, where gpus says which */
+        enum cfg_parallel parallel;
+        enum cfg_interconnect interconnect;
+        double peer_timeout;  /* seconds */
         enum cfg_precision precision;
         enum cfg_recompute recompute;
         int64_t memory_limit; /* bytes; 0 = null: what the device has free */
@@ -96,6 +104,8 @@ int config_compare(const struct config *recorded, const struct config *now, stru
 enum { CONFIG_MAX_JOBS = 16 };
 int config_differ(const struct config *const *jobs, int n, void (*each)(void *arg, const char *key, const char *const *values), void *arg,
                   struct err *e);
+/* The divisor of n (at least 1) that is nearest to `wanted`. */
+int config_nearest_divisor(int n, int wanted);
 /* "q_proj", ... for bit 0..6. */
 const char *config_target_name(int bit);
 

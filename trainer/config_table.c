@@ -10,6 +10,9 @@ static const char *const too_long_words[] = {"auto", "split", "drop", "truncate"
 static const char *const scaling_words[] = {"standard", "rslora", NULL};
 static const char *const schedule_words[] = {"cosine", "linear", "constant", NULL};
 static const char *const device_words[] = {"auto", "cpu", "cuda", NULL};
+static const char *const parallel_words[] = {"auto", "data", "sharded", NULL};
+static const char *const interconnect_words[] = {"auto", "nvlink", "pcie", NULL};
+static const char *const placement_words[] = {"resident", "host", NULL};
 static const char *const precision_words[] = {"auto", "bf16", "f32", NULL};
 static const char *const recompute_words[] = {"auto", "none", "selective", "full", NULL};
 #define X(id, name, adds) name,
@@ -30,6 +33,10 @@ const struct config_key config_keys[] = {
      .meaning = "The base model: a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or one .gguf file. Relative "
                 "to the folder where the command runs; ~ is your home.",
      .cost = "2 bytes for each of its parameters in bf16, 4 in f32: an 8B model takes 16 GB."},
+    {"model.placement", TYPE_CHOICE, FIELD(model.placement), .choices = placement_words, .preset = "resident", .resume = RESUME_FREE,
+     .meaning = "Where the base's blocks stay: resident on the device, or in host memory, from where each is copied while the one before it "
+                "computes. The results are the same, bit for bit.",
+     .cost = "host: the base's size in host memory; slower where a pass has too few tokens to hide the copies (docs/plan.md)."},
 
     {"data.train", TYPE_TEXT, FIELD(data.train), .resume = RESUME_SAID,
      .meaning = "The dataset, as `lorat data build` writes it. Its validation group, if there is one, is what evaluation uses."},
@@ -105,7 +112,19 @@ const struct config_key config_keys[] = {
     {"compute.device", TYPE_CHOICE, FIELD(compute.device), .choices = device_words, .preset = "auto", .resume = RESUME_SAID,
      .meaning = "Where to train. auto: the GPU when there is one, else the CPU. Another device gives other rounding."},
     {"compute.gpus", TYPE_CARDS, FIELD(compute.gpus), .zero = "auto", .preset = "auto", .resume = RESUME_FREE,
-     .meaning = "The card to train on, as `lorat version` numbers them: a list of one. auto: the one with the most free memory."},
+     .meaning = "The cards to train on, as `lorat version` numbers them, such as [0, 1]. auto: every card of the machine that is like the one "
+                "with the most free memory."},
+    {"compute.ranks", TYPE_INT32, FIELD(compute.ranks), RANGE(1, 16), .preset = "1", .resume = RESUME_FREE,
+     .meaning = "Processes that share a step's rows on the CPU, each with its share of the cores. On CUDA there is one for each card of "
+                "compute.gpus."},
+    {"compute.parallel", TYPE_CHOICE, FIELD(compute.parallel), .choices = parallel_words, .preset = "auto", .resume = RESUME_FREE,
+     .meaning = "With several ranks: data (each holds the whole base; what others call DDP) or sharded (each holds its share of every block; "
+                "what others call FSDP or ZeRO-3). auto: the first that fits."},
+    {"compute.interconnect", TYPE_CHOICE, FIELD(compute.interconnect), .choices = interconnect_words, .preset = "auto", .resume = RESUME_FREE,
+     .meaning = "The way between two cards: nvlink or pcie, refused when the machine does not have it. auto is NCCL's choice."},
+    {"compute.peer_timeout", TYPE_NUMBER, FIELD(compute.peer_timeout), RANGE(0.1, 86400), .preset = "30", .resume = RESUME_FREE,
+     .meaning = "Seconds without any progress of a rank after which it is taken for hung and the run ends (ten times as much while it starts "
+                "or saves)."},
     {"compute.precision", TYPE_CHOICE, FIELD(compute.precision), .choices = precision_words, .preset = "auto",
      .resume = RESUME_REFUSED,
      .meaning = "Type of the base and the activations. auto: bf16 where the device multiplies it natively, else f32. Adapter, "
@@ -120,7 +139,7 @@ const struct config_key config_keys[] = {
      .preset = "null", .resume = RESUME_FREE,
      .meaning = "The most device memory the plan may use, such as 22GiB. null: what is free when the run starts."},
     {"compute.threads", TYPE_INT32, FIELD(compute.threads), RANGE(1, 4096), .zero = "null", .preset = "null",
-     .resume = RESUME_SAID, .meaning = "CPU threads. null: one for each core. Another number gives other rounding."},
+     .resume = RESUME_SAID, .meaning = "CPU threads of a rank. null: one for each core, shared by the ranks. Another number gives other rounding."},
 
     {"eval.every", TYPE_EVERY, FIELD(eval.every), .zero = "null", .preset = "100", .resume = RESUME_FREE,
      .meaning = "Evaluate after so many steps, or so much time. It also happens before the first step and at the end, whatever "

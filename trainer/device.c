@@ -37,11 +37,16 @@ static const struct cuda_card *most_free(const struct cuda_card *cards, int n)
     return best;
 }
 
-int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, struct err *e)
+static int check_usable(const struct cuda_card *card, struct err *e)
 {
-    *out = NULL;
-    if (n < 1)
-        FAIL(e, ERR_DEVICE, "CUDA: found no card, expected at least one that the driver knows");
+    if (is_usable(card))
+        return 0;
+    FAIL(e, ERR_DEVICE, "card %d, %s: compute capability %d.%d, expected 8.0 or higher. There is no BF16 below 8.0: a Tesla P40 (6.1) cannot",
+         card->index, card->name, card->major, card->minor);
+}
+
+static int choose_named(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, int *n_out, struct err *e)
+{
     for (int index = 0; index < DEVICE_MAX_CARDS; index++) {
         const struct cuda_card *named = NULL;
         if (!(gpus >> index & 1))
@@ -51,21 +56,25 @@ int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const str
                 named = &cards[i];
         if (named == NULL)
             return not_there(cards, n, index, e);
-        if (*out != NULL)
-            FAIL(e, ERR_DEVICE,
-                 "compute.gpus: found several cards, expected one: a second card needs a second rank, and this build trains with "
-                 "one. "
-                 "Name one card, as in compute.gpus: [%d]",
-                 (*out)->index);
-        *out = named;
+        TRY(check_usable(named, e));
+        out[(*n_out)++] = named;
     }
-    if (*out == NULL)
-        *out = most_free(cards, n);
-    if (!is_usable(*out))
-        FAIL(
-            e, ERR_DEVICE,
-            "card %d, %s: compute capability %d.%d, expected 8.0 or higher. There is no BF16 below 8.0: a Tesla P40 (6.1) cannot",
-            (*out)->index, (*out)->name, (*out)->major, (*out)->minor);
+    return 0;
+}
+
+int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, int *n_out, struct err *e)
+{
+    *n_out = 0;
+    if (n < 1)
+        FAIL(e, ERR_DEVICE, "CUDA: found no card, expected at least one that the driver knows");
+    if (gpus != 0)
+        return choose_named(cards, n, gpus, out, n_out, e);
+    const struct cuda_card *best = most_free(cards, n);
+    TRY(check_usable(best, e));
+    out[(*n_out)++] = best;
+    for (int i = 0; i < n && *n_out < DEVICE_MAX_CARDS; i++)
+        if (&cards[i] != best && is_usable(&cards[i]) && strcmp(cards[i].name, best->name) == 0)
+            out[(*n_out)++] = &cards[i];
     return 0;
 }
 
@@ -76,21 +85,49 @@ static int list_cards(const struct cuda_plugin **plugin, struct cuda_card cards[
     return (*plugin)->cards(cards, DEVICE_MAX_CARDS, n, e);
 }
 
+bool device_is_cpu(const struct config *c)
+{
+    return c->compute.device == DEVICE_CPU || (c->compute.device == DEVICE_AUTO && !plugin_card_present());
+}
+
+static int unusable(const struct config *c, const struct err *why, struct err *e)
+{
+    FAIL(e, why->code, "compute.device: %s: %.780s. To run on the CPU%s set compute.device: cpu (lorat generate: --device cpu)",
+         c->compute.device == DEVICE_AUTO ? "auto, and an NVIDIA card is present" : "cuda", why->text,
+         c->compute.device == DEVICE_AUTO ? " all the same" : "");
+}
+
+int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct err *e)
+{
+    const struct cuda_plugin *plugin;
+    struct cuda_card cards[DEVICE_MAX_CARDS] = {0};
+    const struct cuda_card *chosen[DEVICE_MAX_CARDS];
+    struct err why = {0};
+    int all, rc = list_cards(&plugin, cards, &all, &why);
+    if (rc == 0)
+        rc = device_choose(cards, all, c->compute.gpus, chosen, n, &why);
+    if (rc != 0)
+        return unusable(c, &why, e);
+    for (int i = 0; i < *n; i++)
+        out[i] = *chosen[i];
+    return 0;
+}
+
 static int open_card(const struct config *c, struct ops **out, struct cuda_card *card, struct err *e)
 {
     const struct cuda_plugin *plugin;
     struct cuda_card cards[DEVICE_MAX_CARDS] = {0};
-    const struct cuda_card *chosen;
-    int n;
+    const struct cuda_card *chosen[DEVICE_MAX_CARDS];
+    int n, n_chosen;
     TRY(list_cards(&plugin, cards, &n, e));
-    TRY(device_choose(cards, n, c->compute.gpus, &chosen, e));
+    TRY(device_choose(cards, n, c->compute.gpus, chosen, &n_chosen, e));
     if (n > 1 && c->compute.gpus == 0) {
         char has[32];
-        log_note("card     %d of %d cards, %s: the one with the most free memory, %s (compute.gpus chooses)", chosen->index, n,
-                 chosen->name, num_format_bytes(has, (uint64_t)chosen->free));
+        log_note("card     %d of %d cards, %s: the one with the most free memory, %s (compute.gpus chooses)", chosen[0]->index, n,
+                 chosen[0]->name, num_format_bytes(has, (uint64_t)chosen[0]->free));
     }
-    *card = *chosen;
-    return plugin->open(chosen->index, c->compute.precision == PRECISION_F32 ? DT_F32 : DT_BF16, out, e);
+    *card = *chosen[0];
+    return plugin->open(card->index, c->compute.precision == PRECISION_F32 ? DT_F32 : DT_BF16, out, e);
 }
 
 static int open_cpu(const struct config *c, struct ops **out, struct err *e)
@@ -105,14 +142,12 @@ int device_open(const struct config *c, struct ops **out, struct cuda_card *card
     struct err why = {0};
     card = card != NULL ? card : &ignored;
     *card = (struct cuda_card){0};
-    if (c->compute.device == DEVICE_CPU || (c->compute.device == DEVICE_AUTO && !plugin_card_present()))
+    if (device_is_cpu(c))
         return open_cpu(c, out, e);
     if (open_card(c, out, card, &why) == 0)
         return 0;
     *out = NULL;
-    FAIL(e, why.code, "compute.device: %s: %.780s. To run on the CPU%s set compute.device: cpu (lorat generate: --device cpu)",
-         c->compute.device == DEVICE_AUTO ? "auto, and an NVIDIA card is present" : "cuda", why.text,
-         c->compute.device == DEVICE_AUTO ? " all the same" : "");
+    return unusable(c, &why, e);
 }
 
 void device_libraries(const struct ops *o, char *out, size_t size)

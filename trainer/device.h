@@ -7,10 +7,15 @@
 
 enum { DEVICE_MAX_CARDS = CONFIG_MAX_CARDS };
 
-/* Which of the machine's n cards. gpus: a bit for each card that the job names; 0 = auto, the usable one with the most free
- * memory, the first of equals. ERR_DEVICE: a card that is not there (the message lists those that are), several cards, or none
- * that multiplies BF16. */
-int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, struct err *e);
+/* Which of the machine's n cards. gpus: a bit for each card that the job names; 0 = auto: the usable one with the most free memory,
+ * the first of equals, and every other usable one of the same name. out has room for DEVICE_MAX_CARDS; the first is the one to take
+ * when only one is wanted. ERR_DEVICE: a card that is not there (the message lists those that are), or one that does not multiply
+ * BF16. */
+int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, int *n_out, struct err *e);
+/* Does the job run on the CPU? auto is the card when there is one. */
+bool device_is_cpu(const struct config *c);
+/* The cards that the job trains on. Starts the driver: not in a process that forks later. */
+int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct err *e);
 /* Open what compute.device, precision, threads and gpus ask for. auto is the card when there is one, and a card that is present
  * but cannot be used is an error, never a silent fall to the CPU. precision auto: BF16 on a card and on a CPU that multiplies it,
  * else F32. card (may be NULL): the card as it was before a context was made on it; all zero on the CPU. */

@@ -10,6 +10,7 @@
 #include "trainer/base/log.h"
 #include "trainer/base/num.h"
 #include "trainer/base/stop.h"
+#include "trainer/ranks.h"
 
 int job_need_dataset(const struct config *c, struct err *e)
 {
@@ -21,27 +22,48 @@ int job_need_dataset(const struct config *c, struct err *e)
          c->data.train, c->model.path, c->data.train);
 }
 
-struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch)
+struct loader_options job_loader_options(const struct config *c, const struct facts *f, const struct comm *comm, enum dataset_group group,
+                                         int32_t micro_batch)
 {
     bool train = group == DATASET_TRAIN;
+    int32_t ranks = comm != NULL ? comm->ranks : 1;
     return (struct loader_options){.path = c->data.train, .cache_dir = ".cache/lorat", .unsealed = c->data.allow_unsealed, .group = group,
                                    .sequence_length = c->data.sequence_length, .packing = c->data.packing,
                                    .shuffle = train && c->data.shuffle, .too_long = (enum too_long)c->data.too_long,
-                                   .seed = (uint64_t)c->seed, .batch = train ? c->train.batch : micro_batch, .micro_batch = micro_batch,
-                                   .rank = 0, .ranks = 1, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
+                                   .seed = (uint64_t)c->seed, .batch = train ? c->train.batch : micro_batch * ranks,
+                                   .micro_batch = micro_batch, .rank = comm != NULL ? comm->rank : 0, .ranks = ranks, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
+}
+
+/* Every rank plans with the memory of the one that has least, and so all come to the same plan. Ranks on the CPU share one memory. */
+static int agree_on_memory(struct job *j, struct err *e)
+{
+    double has[RANKS_MAX] = {0};
+    int ranks = j->comm.ranks;
+    if (ranks == 1 && j->ops->unified)
+        ranks = j->c.compute.ranks; /* planned for, not started */
+    j->device.cards = ranks;
+    if (j->ops->unified)
+        j->device.available /= ranks;
+    has[j->comm.rank] = (double)j->device.available;
+    TRY(j->comm.sum_host(&j->comm, has, j->comm.ranks, e));
+    for (int r = 0; r < j->comm.ranks; r++)
+        if ((int64_t)has[r] < j->device.available)
+            j->device.available = (int64_t)has[r];
+    return 0;
 }
 
 int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
 {
     struct config *c = &j->c;
     snprintf(j->run_dir, sizeof j->run_dir, "runs/%s", c->name);
-    comm_solo(&j->comm);
+    if (j->comm.ranks == 0)
+        comm_solo(&j->comm);
     TRY(source_open(c->model.path, plan_only, &j->source, e));
     if (c->data.sequence_length > j->source.facts.context && j->source.facts.context > 0)
         FAIL(e, ERR_CONFIG, "data.sequence_length: %d, expected at most the %lld positions that %s was made for", c->data.sequence_length,
              (long long)j->source.facts.context, c->model.path);
     TRY(lora_plan(&j->source.facts, c, &j->lora, e));
-    struct loader_options train = job_loader_options(c, &j->source.facts, DATASET_TRAIN, 1);
+    struct loader_options train = job_loader_options(c, &j->source.facts, NULL, DATASET_TRAIN, 1);
     train.micro_batch = c->train.micro_batch > 0 ? c->train.micro_batch : 4;
     int64_t loader = 2 * loader_bytes(&train);
     if (on != NULL) {
@@ -51,9 +73,13 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
         if (c->compute.memory_limit > 0 && c->compute.memory_limit < j->device.available)
             j->device.available = c->compute.memory_limit;
     } else {
-        TRY(device_open(c, &j->ops, &j->card, e));
+        struct config mine = *c;
+        if (j->ranks != NULL)
+            train_ranks_job(c, j->ranks, j->comm.rank, &mine);
+        TRY(device_open(&mine, &j->ops, &j->card, e));
         c->compute.precision = j->ops->act == DT_BF16 ? PRECISION_BF16 : PRECISION_F32; /* recorded: a resume elsewhere must not change it */
         TRY(plan_here(j->ops, &j->card, c, &j->source.facts, &j->device, e));
+        TRY(agree_on_memory(j, e));
     }
     return plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
 }

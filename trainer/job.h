@@ -9,6 +9,7 @@
 #include "trainer/model.h"
 #include "trainer/plan.h"
 #include "trainer/source.h"
+#include "trainer/train_ranks.h"
 
 struct job {
     struct config c;
@@ -17,6 +18,7 @@ struct job {
     struct ops *ops;            /* NULL when planning for another machine */
     struct cuda_card card;      /* the card behind ops, as it was before; zero on the CPU */
     struct comm comm;
+    const struct train_ranks *ranks; /* borrowed; which card and how many threads are this rank's; NULL: what the job says */
     struct plan_device device;
     struct plan plan;
     struct model model;
@@ -26,9 +28,10 @@ struct job {
     char run_dir[160], cache_dir[16];
 };
 
-/* Options of the loader for a group, as this job reads it. */
-struct loader_options job_loader_options(const struct config *c, const struct facts *f, enum dataset_group group, int32_t micro_batch);
-/* Source, adapter table, device and plan; nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine.
+/* Options of the loader for a group, as this job's rank reads it. comm NULL: all of it, as one rank. */
+struct loader_options job_loader_options(const struct config *c, const struct facts *f, const struct comm *comm, enum dataset_group group,
+                                         int32_t micro_batch);
+/* Source, adapter table, device and plan. comm may be set before, by a rank of several; all ranks come to the same plan. Nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine.
  * plan_only: config.json is enough, the weights need not be there. */
 int job_plan(struct job *j, const char *on, bool plan_only, struct err *e);
 /* Memory and weights. Needs job_plan. Stops with ERR_STOPPED when the user asks. */

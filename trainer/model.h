@@ -82,6 +82,8 @@ struct model {
     float *eval;
     void *workspace;
     size_t workspace_bytes;
+    void (*tick)(void *arg);     /* called between blocks, so that whoever watches sees progress; may be NULL */
+    void *tick_arg;
     double flop;                 /* executed since the caller last set it to 0, products and attention */
 };
 enum { ARENA_FROZEN, ARENA_TRAINABLE, ARENA_ACTIVATIONS };

@@ -54,13 +54,21 @@ static double attention_flop(const struct model *m, const struct batch *b)
     return 4.0 * pairs * m->facts->h * m->facts->q;
 }
 
+static void tick(struct model *m)
+{
+    if (m->tick != NULL)
+        m->tick(m->tick_arg);
+}
+
 static void forward(struct model *m, const struct lora_step *s)
 {
     const struct facts *f = m->facts;
     ops_mark(m->o, "forward");
     m->o->embed_forward(m->o, m->acts[0].x, &m->frozen.embed, m->batch.tokens, m->batch.n);
-    for (int32_t l = 0; l < f->l; l++)
+    for (int32_t l = 0; l < f->l; l++) {
         block_forward(m, s, l, STAGE_ALL, l == 0);
+        tick(m);
+    }
     ops_mark(m->o, NULL);
 }
 
@@ -88,6 +96,7 @@ int model_accumulate(struct model *m, const struct batch *b, int64_t step, struc
         if (l != last) /* the last block's working set still stands */
             block_forward(m, &s, l, again, true);
         block_backward(m, &s, l);
+        tick(m);
     }
     ops_mark(o, NULL);
     double runs = 1 + 2.5 + (m->shape.recompute == RECOMPUTE_FULL ? (double)last / m->facts->l : 0);

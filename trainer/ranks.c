@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,6 @@ static void child(struct ranks_shared *s, int rank, int (*body)(struct comm *, v
     int rc = comm_local(s, rank, &c, &e);
     if (rc == 0)
         rc = body(&c, arg, &e);
-    if (c.close != NULL)
-        c.close(&c);
     if (rc != 0) {
         int none = 0;
         if (e.code == ERR_OK)
@@ -112,13 +111,17 @@ static void reap(struct watch *w)
     }
 }
 
+/* Work that cannot report on itself: files are hashed at the start, and a disk may take its time for a checkpoint. */
+static bool is_long(const char *doing) { return strcmp(doing, "starting") == 0 || strcmp(doing, "saving") == 0; }
+
 /* A rank whose counter has stood still for too long is named and ended. */
 static void look(struct watch *w)
 {
-    double now = now_s(), most = w->options->timeout_s > 0 ? w->options->timeout_s : TIMEOUT_S;
+    double now = now_s(), timeout = w->options->timeout_s > 0 ? w->options->timeout_s : TIMEOUT_S;
     for (int k = 0; k < w->s->ranks; k++) {
         struct rank_slot *slot = &w->s->slot[k];
         int64_t progress = atomic_load(&slot->progress);
+        double most = is_long(atomic_load(&slot->doing)) ? 10 * timeout : timeout;
         if (w->pid[k] == 0 || w->left != 0)
             continue;
         if (progress != w->seen[k]) {

@@ -15,9 +15,10 @@ enum { RANKS_MAX = 16 };
 
 struct ranks_options {
     int ranks;
-    double timeout_s; /* a rank whose counter stands still for so long is wedged; 0 = 30 */
+    double timeout_s; /* a rank whose counter stands still for so long is wedged, ten times that while it is "starting" or
+                       * "saving"; 0 = 30 */
 };
-/* Run body(comm of rank k, arg) in a process of its own for each k and wait for all. Output stays one stream: rank 0 speaks, the
+/* Run body(comm of rank k, arg) in a process of its own for each k and wait for all. body takes the comm over. Output stays one stream: rank 0 speaks, the
  * others' warnings begin with "[rank k]". Returns the ranks' common result: 0 when all gave 0; rank 0's ERR_STOPPED when all
  * stopped on request; else the root cause (ERR_PEER for a rank that died or hung, with rank, step and what it was doing). No child
  * is left when it returns. */

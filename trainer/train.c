@@ -9,7 +9,9 @@
 #include "trainer/base/log.h"
 #include "trainer/base/stop.h"
 #include "trainer/optim.h"
+#include "trainer/ranks.h"
 #include "trainer/train_internal.h"
+#include "trainer/train_ranks.h"
 
 static bool is_due(const struct cfg_every *every, int64_t step, double now, double last)
 {
@@ -23,6 +25,11 @@ static int save(struct run *r, struct err *e)
     const struct config *c = &r->job.c;
     if (r->saved == r->state.step)
         return 0;
+    if (!r->lead) {
+        r->saved = r->state.step;
+        r->last_save_s = metrics_now();
+        return 0;
+    }
     double start = metrics_now();
     r->job.comm.alive(&r->job.comm, r->state.step, "saving");
     ops_mark(r->job.ops, "save");
@@ -66,6 +73,10 @@ static int accumulate(struct run *r, struct metrics_step *s, struct err *e)
         TRY(rc);
         r->job.comm.alive(&r->job.comm, r->state.step, "training");
     }
+    double counted[2] = {(double)s->step_tokens, (double)s->targets};
+    TRY(r->job.comm.sum_host(&r->job.comm, counted, 2, e));
+    s->step_tokens = (int64_t)counted[0];
+    s->targets = (int64_t)counted[1];
     if (stop_requested()) {
         float one = 1;
         m->o->upload(m->o, m->t.grads + r->job.lora.count + TAIL_STOP, &one, sizeof one);
@@ -115,6 +126,13 @@ static void split_time(struct run *r, struct metrics_step *s, const struct optim
     sum->optim_s += t->optim_s;
     sum->comm_bytes += t->comm_bytes;
     sum->energy_j += t->energy_j;
+}
+
+/* A time is due when rank 0's clock says so. */
+static int due(struct run *r, const struct cfg_every *every, double now, double last, bool *out, struct err *e)
+{
+    *out = is_due(every, r->state.step, now, last);
+    return every->seconds > 0 ? r->job.comm.share(&r->job.comm, out, sizeof *out, e) : 0;
 }
 
 static int one_step(struct run *r, struct optim_result *result, struct err *e)
@@ -181,15 +199,21 @@ static int loop(struct run *r, struct err *e)
         TRY(evaluate(r, e));
     while (r->state.step < r->total) {
         struct optim_result result;
-        if (stop_requested() || (r->options->stop_after > 0 && r->state.step >= r->options->stop_after))
+        bool now_due;
+        /* Several ranks stop where a sum has told all of them. */
+        if ((r->job.comm.ranks == 1 ? stop_requested() : r->asked) || (r->options->stop_after > 0 && r->state.step >= r->options->stop_after))
             return stopped(r, e);
         TRY(one_step(r, &result, e));
+        r->asked = result.stop;
+        if (r->state.step == r->total || result.stop)
+            continue;
         double now = metrics_now();
-        bool end = r->state.step == r->total;
-        if (!end && !result.stop && is_due(&c->eval.every, r->state.step, now, r->last_eval_s))
+        TRY(due(r, &c->eval.every, now, r->last_eval_s, &now_due, e));
+        if (now_due)
             TRY(evaluate(r, e));
         bool sound = r->state.skipped_in_row == 0; /* no checkpoint from the middle of trouble: the last one stays from before it */
-        if (!end && !result.stop && sound && is_due(&c->checkpoint.every, r->state.step, now, r->last_save_s))
+        TRY(due(r, &c->checkpoint.every, now, r->last_save_s, &now_due, e));
+        if (now_due && sound)
             save_or_warn(r);
     }
     TRY(evaluate(r, e));
@@ -226,7 +250,7 @@ static int run_all(struct run *r, struct err *e)
 {
     char adapter[192] = "";
     int rc = loop(r, e);
-    if (rc == 0)
+    if (rc == 0 && r->lead)
         rc = write_adapter(r, adapter, sizeof adapter, e);
     const char *state = rc == 0 ? "done" : e->code == ERR_STOPPED ? "stopped" : "failed";
     if (rc != 0 && e->code == ERR_STOPPED && r->saved != r->state.step) { /* stopped inside an evaluation */
@@ -234,19 +258,39 @@ static int run_all(struct run *r, struct err *e)
         rc = stopped(r, &saving);
         *e = saving;
     }
-    summarise(r, state, rc == 0 ? adapter : NULL);
+    if (r->lead)
+        summarise(r, state, rc == 0 ? adapter : NULL);
     if (rc == 0)
         log_note("done: %lld steps in %.0f s. Adapter: %s  Log: %s/metrics.jsonl", (long long)r->state.step, metrics_now() - r->started,
                  adapter, r->job.run_dir);
     return rc;
 }
 
-int train_run(const struct config *c, const struct train_options *t, struct err *e)
+struct start {
+    const struct config *c;
+    const struct train_options *t;
+    struct train_ranks ranks;
+};
+
+/* One rank's run from beginning to end. */
+static int rank_run(struct comm *comm, void *arg, struct err *e)
 {
+    const struct start *s = arg;
     struct run r;
-    int rc = run_open(&r, c, t, e);
+    int rc = run_open(&r, s->c, s->t, comm, &s->ranks, e);
     if (rc == 0)
         rc = run_all(&r, e);
     run_close(&r);
     return rc;
+}
+
+int train_run(const struct config *c, const struct train_options *t, struct err *e)
+{
+    struct start s = {.c = c, .t = t};
+    struct comm alone;
+    TRY(train_ranks(c, &s.ranks, e));
+    if (s.ranks.n > 1)
+        return ranks_run(&(struct ranks_options){.ranks = s.ranks.n, .timeout_s = c->compute.peer_timeout}, rank_run, &s, e);
+    comm_solo(&alone);
+    return rank_run(&alone, &s, e);
 }

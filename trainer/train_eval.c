@@ -6,6 +6,7 @@
 #include "trainer/base/log.h"
 #include "trainer/base/stop.h"
 #include "trainer/generate.h"
+#include "trainer/ranks.h"
 #include "trainer/train_internal.h"
 
 static int answer_print(struct run *r, int i, const struct prompt *p, struct err *e)
@@ -76,19 +77,40 @@ static int evaluate_loss(struct run *r, double *loss, double *weight, struct err
     *loss = *weight = 0;
     TRY(loader_start(r->validation, 0, 1, e));
     for (;;) {
-        double l, w;
+        struct comm *c = &r->job.comm;
+        double got[2 * RANKS_MAX + 1] = {0}; /* loss and weight of each rank; how many were asked to stop */
         TRY(loader_next(r->validation, &b, NULL, e));
         if (b == NULL)
             return 0;
-        int rc = model_evaluate(&r->job.model, b, &l, &w, e);
+        int rc = model_evaluate(&r->job.model, b, &got[2 * c->rank], &got[2 * c->rank + 1], e);
         loader_release(r->validation, b);
         TRY(rc);
-        *loss += l;
-        *weight += w;
-        r->job.comm.alive(&r->job.comm, r->state.step, "evaluating");
-        if (stop_requested())
+        c->alive(c, r->state.step, "evaluating");
+        got[2 * c->ranks] = stop_requested();
+        TRY(c->sum_host(c, got, 2 * c->ranks + 1, e));
+        for (int k = 0; k < c->ranks; k++) { /* in the order of the micro-batches: the same bits for any number of ranks */
+            *loss += got[2 * k];
+            *weight += got[2 * k + 1];
+        }
+        if (got[2 * c->ranks] > 0)
             FAIL(e, ERR_STOPPED, "while evaluating");
     }
+}
+
+/* Rank 0 answers, the others wait for it; all learn whether it was stopped. */
+static int answer_together(struct run *r, struct err *e)
+{
+    struct err why = {0};
+    int rc = r->lead ? answer_prompts(r, &why) : 0;
+    double stopped = rc != 0 && why.code == ERR_STOPPED;
+    if (rc != 0 && !(stopped > 0)) {
+        *e = why;
+        return rc;
+    }
+    TRY(r->job.comm.sum_host(&r->job.comm, &stopped, 1, e));
+    if (stopped > 0)
+        FAIL(e, ERR_STOPPED, "while answering eval.prompts");
+    return 0;
 }
 
 int run_evaluate(struct run *r, bool *better, struct err *e)
@@ -112,6 +134,6 @@ int run_evaluate(struct run *r, bool *better, struct err *e)
         }
     }
     if (r->job.c.eval.n_prompts > 0)
-        TRY(answer_prompts(r, e));
+        TRY(answer_together(r, e));
     return 0;
 }

@@ -9,10 +9,13 @@
 #include "trainer/metrics.h"
 #include "trainer/state.h"
 #include "trainer/train.h"
+#include "trainer/train_ranks.h"
 
 struct run {
     struct job job;
     const struct train_options *options;
+    bool lead;                /* rank 0: the one that writes */
+    bool asked;               /* a stop, decided by all ranks together */
     struct loader *train, *validation; /* validation: NULL when the dataset has no such group */
     struct run_lock *lock;
     struct run_found found;   /* the checkpoint that the run goes on from; dir NULL = it begins anew */
@@ -36,8 +39,10 @@ struct run {
     struct energy energy;     /* of the CPU; empty where the work is a card's */
 };
 
-/* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. */
-int run_open(struct run *r, const struct config *c, const struct train_options *t, struct err *e);
+/* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. Takes comm
+ * over; ranks is borrowed. */
+int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
+             struct err *e);
 void run_close(struct run *r);
 /* The trainable block as the host sees it, up to date. */
 int run_block(struct run *r, struct run_block *out, struct err *e);

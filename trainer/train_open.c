@@ -36,7 +36,7 @@ static int count_steps(struct run *r, struct err *e)
     }
     if (c->train.max_steps > 0 && r->total > c->train.max_steps)
         r->total = c->train.max_steps;
-    if (c->train.warmup_steps >= r->total)
+    if (c->train.warmup_steps >= r->total && r->lead)
         log_warn("train.warmup_steps: %lld of %lld steps: the learning rate never reaches its full value", (long long)c->train.warmup_steps,
                  (long long)r->total);
     return 0;
@@ -45,7 +45,7 @@ static int count_steps(struct run *r, struct err *e)
 static int open_data(struct run *r, struct err *e)
 {
     const struct config *c = &r->job.c;
-    struct loader_options o = job_loader_options(c, &r->job.source.facts, DATASET_TRAIN, r->job.plan.micro_batch);
+    struct loader_options o = job_loader_options(c, &r->job.source.facts, &r->job.comm, DATASET_TRAIN, r->job.plan.micro_batch);
     TRY(loader_open(&o, &r->train, e));
     const struct loader_counts *n = loader_counts(r->train);
     const struct dataset_facts *facts = loader_facts(r->train);
@@ -59,11 +59,11 @@ static int open_data(struct run *r, struct err *e)
     dataset_warnings(facts, &warnings);
     while (warnings.n > 0 && warnings.data[warnings.n - 1] == '\n')
         warnings.data[--warnings.n] = '\0';
-    if (warnings.n > 0)
+    if (warnings.n > 0 && r->lead)
         log_warn("%s: %s", c->data.train, warnings.data);
     buf_free(&warnings);
     if (facts->group[DATASET_VALIDATION].present) {
-        o = job_loader_options(c, &r->job.source.facts, DATASET_VALIDATION, r->job.plan.micro_batch);
+        o = job_loader_options(c, &r->job.source.facts, &r->job.comm, DATASET_VALIDATION, r->job.plan.micro_batch);
         TRY(loader_open(&o, &r->validation, e));
     } else
         log_note("data: no validation group, so nothing is evaluated (lorat data build --validation 5%% makes one)");
@@ -78,6 +78,9 @@ static int check_tokenizer(struct run *r, struct err *e)
     if (r->job.tokenizer != NULL)
         hash_hex(tokenizer_hash(r->job.tokenizer), hex);
     snprintf(r->state.tokenizer, sizeof r->state.tokenizer, "%s", hex);
+    bool unknown = r->job.tokenizer == NULL || strcmp(facts->tokenizer, "unknown") == 0;
+    if (unknown && !r->lead)
+        return 0; /* rank 0 says it */
     if (r->job.tokenizer == NULL)
         log_warn("%s: has no tokenizer, so whether the dataset's tokens are this model's is unknown; they are below its vocabulary of %d",
                  r->job.c.model.path, r->job.source.facts.v);
@@ -243,10 +246,38 @@ static int open_state(struct run *r, struct err *e)
     return m->o->sync(m->o, e);
 }
 
+/* Rank 0 enters the run's folder; the others learn which checkpoint it goes on from. */
+static int enter_together(struct run *r, struct err *e)
+{
+    char dir[512] = "";
+    if (r->lead)
+        TRY(enter_run(r, e));
+    if (r->found.dir != NULL)
+        snprintf(dir, sizeof dir, "%s", r->found.dir);
+    TRY(r->job.comm.share(&r->job.comm, dir, sizeof dir, e));
+    if (r->lead || dir[0] == '\0')
+        return 0;
+    r->found.dir = mem_strdup(dir);
+    return r->found.dir != NULL ? 0 : mem_fail(e, dir, sizeof dir);
+}
+
+/* Who trains together must train the same. */
+static int compare_ranks(struct run *r, struct err *e)
+{
+    struct comm *c = &r->job.comm;
+    TRY(c->same(c, "lorat", LORAT_VERSION, sizeof LORAT_VERSION, e));
+    TRY(c->same(c, "job", &r->job.c, sizeof r->job.c, e));
+    TRY(c->same(c, "dataset", r->state.dataset, sizeof r->state.dataset, e));
+    TRY(c->same(c, "number of steps", &r->total, sizeof r->total, e));
+    return c->same(c, "plan", &r->job.plan.micro_batch, sizeof r->job.plan.micro_batch, e);
+}
+
 static int write_job(const struct run *r, struct err *e)
 {
     char path[256];
     struct buf text = {0};
+    if (!r->lead)
+        return 0;
     snprintf(path, sizeof path, "%s/job.yaml", r->job.run_dir);
     config_write(&r->job.c, &text);
     int rc = text.failed ? mem_fail(e, path, text.n) : io_write_file_atomic(path, text.data, text.n, e);
@@ -269,12 +300,22 @@ static void introduce(const struct run *r)
              num_format_bytes(memory, (uint64_t)p->total_bytes));
 }
 
-int run_open(struct run *r, const struct config *c, const struct train_options *t, struct err *e)
+static void rank_tick(void *arg)
 {
-    *r = (struct run){.options = t, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN, .eval_last = NAN};
+    struct run *r = arg;
+    r->job.comm.alive(&r->job.comm, r->state.step, "training");
+}
+
+int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
+             struct err *e)
+{
+    *r = (struct run){.options = t, .lead = comm->rank == 0, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN, .eval_last = NAN};
     r->job.c = *c;
+    r->job.comm = *comm;
+    r->job.ranks = ranks;
     snprintf(r->job.run_dir, sizeof r->job.run_dir, "runs/%s", c->name);
-    TRY(check_run_dir(r, e));
+    if (r->lead)
+        TRY(check_run_dir(r, e));
     TRY(io_mkdirs(".cache/lorat", e));
     if (job_plan(&r->job, NULL, false, e) != 0) {
         struct err also = {0};
@@ -294,15 +335,20 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     }
     TRY(check_tokenizer(r, e));
     snprintf(r->state.dataset, sizeof r->state.dataset, "%s", loader_facts(r->train)->seal);
-    TRY(source_identity(&r->job.source, ".cache/lorat", r->state.base, e));
+    if (r->lead) /* once: the base may be large */
+        TRY(source_identity(&r->job.source, ".cache/lorat", r->state.base, e));
+    TRY(compare_ranks(r, e));
+    TRY(comm->share(&r->job.comm, r->state.base, sizeof r->state.base, e));
     introduce(r);
-    TRY(enter_run(r, e));
+    TRY(enter_together(r, e));
     TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));
-    metrics_open(&r->metrics, r->job.run_dir);
-    if (!r->job.plan.device.cuda)
+    r->job.model.tick = rank_tick;
+    r->job.model.tick_arg = r;
+    metrics_open(&r->metrics, r->lead ? r->job.run_dir : "");
+    if (r->lead && !r->job.plan.device.cuda)
         energy_open(&r->energy, NULL);
     r->spent.split.energy_j = energy_read(&r->energy); /* 0, or NaN */
     job_measure(&r->job);

@@ -52,9 +52,12 @@ static void parse(struct config *c, const char *path, const char *more)
 static void open_run(struct run *r, const struct config *c)
 {
     static const struct train_options fresh = {.fresh = true};
+    static const struct train_ranks one = {.n = 1};
     struct err e = {0};
+    struct comm comm;
+    comm_solo(&comm);
     hush(true);
-    int rc = run_open(r, c, &fresh, &e);
+    int rc = run_open(r, c, &fresh, &comm, &one, &e);
     hush(false);
     if (rc != 0) {
         fprintf(stderr, "%s\n", e.text);

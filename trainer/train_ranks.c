@@ -1,0 +1,95 @@
+#include "trainer/train_ranks.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+
+/* What the asking process sends back. */
+struct answer {
+    int rc;
+    struct err error;
+    struct train_ranks ranks;
+};
+
+static void ask(const struct config *c, struct answer *a)
+{
+    struct cuda_card cards[DEVICE_MAX_CARDS];
+    int n;
+    a->rc = device_cards(c, cards, &n, &a->error);
+    if (a->rc != 0)
+        return;
+    a->ranks.n = n;
+    a->ranks.cuda = true;
+    memcpy(a->ranks.cards, cards, sizeof a->ranks.cards);
+}
+
+/* The driver must not be started in a process that forks later: another one asks. */
+static int ask_apart(const struct config *c, struct answer *a, struct err *e)
+{
+    int ends[2], status;
+    size_t got = 0;
+    ssize_t n = 0;
+    if (pipe(ends) != 0)
+        return err_errno(e, ERR_DEVICE, errno, "asking for the cards");
+    pid_t child = fork();
+    if (child == 0) {
+        struct err ignored;
+        memset(a, 0, sizeof *a);
+        ask(c, a);
+        io_write_all(ends[1], "the answer", a, sizeof *a, &ignored);
+        _exit(0);
+    }
+    int saved = errno;
+    close(ends[1]);
+    while (child > 0 && got < sizeof *a && ((n = read(ends[0], (char *)a + got, sizeof *a - got)) > 0 || (n < 0 && errno == EINTR)))
+        got += n > 0 ? (size_t)n : 0;
+    close(ends[0]);
+    if (child < 0)
+        return err_errno(e, ERR_DEVICE, saved, "asking for the cards");
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (got < sizeof *a)
+        FAIL(e, ERR_DEVICE, "compute.gpus: the process that asked the driver for its cards ended early (status %d), expected an answer. See what "
+                            "nvidia-smi says, or set compute.device: cpu",
+             status);
+    if (a->rc != 0)
+        *e = a->error;
+    return a->rc;
+}
+
+int train_ranks(const struct config *c, struct train_ranks *out, struct err *e)
+{
+    struct answer a;
+    *out = (struct train_ranks){.n = c->compute.ranks};
+    if (device_is_cpu(c))
+        return 0;
+    if (c->compute.ranks > 1)
+        FAIL(e, ERR_CONFIG, "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
+                            "compute.device: cpu",
+             c->compute.ranks);
+    TRY(ask_apart(c, &a, e));
+    *out = a.ranks;
+    if (c->compute.gpus != 0)
+        return 0;
+    while (c->train.batch % out->n != 0)
+        out->n--;
+    if (out->n < a.ranks.n)
+        log_warn("train.batch: %d rows are no multiple of %d cards, so %d %s used", c->train.batch, a.ranks.n, out->n, out->n == 1 ? "is" : "are");
+    return 0;
+}
+
+void train_ranks_job(const struct config *c, const struct train_ranks *r, int rank, struct config *out)
+{
+    *out = *c;
+    if (r->cuda) {
+        out->compute.gpus = 1u << r->cards[rank].index;
+        return;
+    }
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (c->compute.threads == 0 && r->n > 1)
+        out->compute.threads = cores > r->n ? (int32_t)(cores / r->n) : 1;
+}

@@ -1,0 +1,19 @@
+/* train_ranks.h - how many ranks a job has, and what each of them runs on. */
+#ifndef LORAT_TRAIN_RANKS_H
+#define LORAT_TRAIN_RANKS_H
+
+#include "trainer/comm.h"
+#include "trainer/device.h"
+
+struct train_ranks {
+    int n;
+    bool cuda;
+    struct cuda_card cards[DEVICE_MAX_CARDS]; /* (n) with cuda: the card of each rank */
+};
+/* On the CPU compute.ranks; on CUDA one for each card of compute.gpus (auto: the cards that are alike, as many as divide
+ * train.batch). Asks the driver in a process of its own, so that the caller may still fork. */
+int train_ranks(const struct config *c, struct train_ranks *out, struct err *e);
+/* The job as rank `rank` runs it: its card, its share of the cores. */
+void train_ranks_job(const struct config *c, const struct train_ranks *r, int rank, struct config *out);
+
+#endif
