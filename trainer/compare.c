@@ -179,8 +179,52 @@ static bool has_other_data(const struct compare_run *a, const struct compare_run
     return a->job != NULL && b->job != NULL && strcmp(a->job->data.train, b->job->data.train) != 0;
 }
 
-static int compare_speed(const struct compare_run *a, const struct compare_run *b, struct compare_pair *p, struct err *e)
+static void count_key(void *arg, const char *key, const char *const *values) { *(int *)arg += strcmp(key, "name") != 0; }
+
+/* One job on one machine with one lorat: what differs between such runs is noise, whatever an interval within a run says. */
+static int is_repeat(const struct compare_run *a, const struct compare_run *b, bool *out, struct err *e)
 {
+    int differing = 0;
+    *out = false;
+    if (a->job == NULL || b->job == NULL || !a->summed || !b->summed || a->ranks != b->ranks ||
+        strcmp(a->devices, b->devices) != 0 || strcmp(a->interconnect, b->interconnect) != 0 ||
+        strcmp(a->precision, b->precision) != 0 || strcmp(a->version, b->version) != 0 ||
+        strcmp(a->libraries, b->libraries) != 0 || has_other_data(a, b))
+        return 0;
+    TRY(config_differ((const struct config *const[]){a->job, b->job}, 2, count_key, &differing, e));
+    *out = differing == 0;
+    return 0;
+}
+
+/* Over every two runs, so that a repeat of any of them tells how quiet the machine was. */
+static int measure_run_to_run(struct compare *c, struct err *e)
+{
+    c->run_to_run = NAN;
+    for (int i = 0; i < c->n; i++)
+        for (int k = i + 1; k < c->n; k++) {
+            bool repeat;
+            double x = c->of[i].tok_s, y = c->of[k].tok_s;
+            TRY(is_repeat(&c->run[i], &c->run[k], &repeat, e));
+            if (repeat && c->of[i].n_steady >= COMPARE_FEWEST && c->of[k].n_steady >= COMPARE_FEWEST)
+                c->run_to_run = fmax(c->run_to_run, fmax(x, y) / fmin(x, y) - 1); /* fmax passes over NaN */
+        }
+    return 0;
+}
+
+static enum compare_verdict judge_with_repeats(const struct compare *c, const struct compare_interval *i, bool repeat)
+{
+    enum compare_verdict v = compare_judge(i);
+    if (v == COMPARE_NO_DIFFERENCE)
+        return v;
+    if (repeat)
+        return COMPARE_REPEAT;
+    return fabs(i->difference) <= c->run_to_run ? COMPARE_NO_DIFFERENCE : v; /* false when it is NaN */
+}
+
+static int compare_speed(const struct compare *c, int k, struct compare_pair *p, struct err *e)
+{
+    const struct compare_run *a = &c->run[0], *b = &c->run[k];
+    bool repeat;
     double *x = NULL, *y = NULL;
     size_t n_x, n_y;
     int rc = 0;
@@ -194,7 +238,8 @@ static int compare_speed(const struct compare_run *a, const struct compare_run *
     p->speed = COMPARE_TOO_FEW;
     if (n_x >= COMPARE_FEWEST && n_y >= COMPARE_FEWEST) {
         TRY_DONE(compare_bootstrap(x, n_x, y, n_y, &p->interval, e));
-        p->speed = compare_judge(&p->interval);
+        TRY_DONE(is_repeat(a, b, &repeat, e));
+        p->speed = judge_with_repeats(c, &p->interval, repeat);
     }
 done:
     mem_free(x);
@@ -208,6 +253,7 @@ int compare_make(struct compare *c, struct err *e)
 {
     for (int k = 0; k < c->n; k++)
         TRY(measure(&c->run[k], &c->of[k], e));
+    TRY(measure_run_to_run(c, e));
     for (int k = 1; k < c->n; k++) {
         const struct compare_run *a = &c->run[0], *b = &c->run[k];
         struct compare_pair *p = &c->pair[k];
@@ -215,7 +261,7 @@ int compare_make(struct compare *c, struct err *e)
         compare_bits(a, b, p);
         compare_losses(a, b, p);
         p->other_data = has_other_data(a, b);
-        TRY(compare_speed(a, b, p, e));
+        TRY(compare_speed(c, k, p, e));
     }
     return 0;
 }
@@ -230,7 +276,7 @@ static void number_labels(struct compare *c)
     for (int i = 0; i < c->n; i++)
         if (twice[i]) {
             size_t n = strlen(c->run[i].label);
-            snprintf(c->run[i].label + (n < 58 ? n : 58), 6, " (%d)", i + 1);
+            snprintf(c->run[i].label + (n < 58 ? n : 58), 6, " (%c)", (char)('1' + i));
         }
 }
 

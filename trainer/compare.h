@@ -78,7 +78,14 @@ struct compare_interval {
 int compare_bootstrap(const double *a, size_t n_a, const double *b, size_t n_b, struct compare_interval *out, struct err *e);
 
 /* ---- the result ---- */
-enum compare_verdict { COMPARE_FASTER, COMPARE_SLOWER, COMPARE_NO_DIFFERENCE, COMPARE_TOO_FEW, COMPARE_INCOMPARABLE };
+enum compare_verdict {
+    COMPARE_FASTER,
+    COMPARE_SLOWER,
+    COMPARE_NO_DIFFERENCE,
+    COMPARE_REPEAT,
+    COMPARE_TOO_FEW,
+    COMPARE_INCOMPARABLE
+};
 const char *compare_verdict_name(enum compare_verdict v);
 /* From an interval: beyond noise when it does not hold 0 and the difference is at least half a per cent. */
 enum compare_verdict compare_judge(const struct compare_interval *i);
@@ -112,7 +119,8 @@ struct compare {
     struct compare_measures of[COMPARE_MAX_RUNS];
     struct compare_pair pair[COMPARE_MAX_RUNS]; /* [0] is unused */
     int n;
-    double price; /* of a kWh; NaN = not asked */
+    double run_to_run; /* largest difference of medians between two runs of one job on one machine; NaN = there are no such two */
+    double price;      /* of a kWh; NaN = not asked */
     char currency[9];
 };
 /* Open and read 2..COMPARE_MAX_RUNS runs, hash what can be compared, and judge. Free with compare_free, also after a failure. */

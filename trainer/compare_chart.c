@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 /* The drawing's own units; the page scales it. LEFT is room for the numbers of the y axis. */
-enum { WIDTH = 480, HEIGHT = 290, LEFT = 62, RIGHT = 12, TOP = 24, BOTTOM = 44, ROW = 46, MAX_TICKS = 12 };
+enum { WIDTH = 480, HEIGHT = 290, LEFT = 62, RIGHT = 12, TOP = 32, BOTTOM = 44, ROW = 46, MAX_TICKS = 12 };
 
 /* Length of the UTF-8 sequence at s, 0 when it is none (also overlong forms, surrogates and beyond U+10FFFF). */
 static int sequence(const unsigned char *s)

@@ -159,6 +159,7 @@ int compare_json(const struct compare *c, struct buf *out, struct err *e)
     for (int k = 1; k < c->n; k++)
         put_pair(out, c, k);
     buf_puts(out, "\n  ]");
+    put(out, "run_to_run", c->run_to_run);
     put(out, "kwh_price", c->price);
     put_text(out, "currency", c->currency);
     put_text(out, "method", compare_method);

@@ -166,6 +166,7 @@ enum compare_verdict compare_judge(const struct compare_interval *i)
 
 const char *compare_verdict_name(enum compare_verdict v)
 {
-    static const char *const names[] = {"faster", "slower", "no difference beyond noise", "too few steps", "not comparable"};
+    static const char *const names[] = {"faster",         "slower",        "no difference beyond noise",
+                                        "same job again", "too few steps", "not comparable"};
     return names[v];
 }

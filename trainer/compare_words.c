@@ -5,11 +5,13 @@
 #include "trainer/base/num.h"
 #include "trainer/compare.h"
 
-const char compare_method[] = "Difference of the median tokens a second with a 95 % interval from a moving-block bootstrap over "
-                              "the steps behind the warm-up "
-                              "(2000 replicates, fixed seed, blocks as long as neighbouring steps are alike). It speaks for "
-                              "these two runs: what changes from run "
-                              "to run (a warm card, another program) is not in it, so repeat a run to learn that.";
+const char compare_method[] =
+    "Difference of the median tokens a second with a 95 % interval from a moving-block bootstrap over "
+    "the steps behind the warm-up "
+    "(2000 replicates, fixed seed, blocks as long as neighbouring steps are alike). It speaks for "
+    "these two runs: what changes from run "
+    "to run (a warm card, another program) is not in it, unless a repeat of one of them is given too: then no difference "
+    "up to the repeats' own counts.";
 
 bool compare_same_bits(const struct compare_pair *p)
 {
@@ -77,12 +79,16 @@ void compare_words_speed(const struct compare *c, int k, struct buf *out)
         return;
     }
     buf_puts(out, "Speed: ");
-    if (p->speed == COMPARE_NO_DIFFERENCE)
+    if (p->speed == COMPARE_REPEAT)
+        buf_puts(out, "no verdict, the same job on the same machine: what is seen here is what changes from run to run");
+    else if (p->speed == COMPARE_NO_DIFFERENCE)
         buf_puts(out, "no difference beyond noise");
     else
         buf_puts(out, compare_verdict_name(p->speed));
     buf_printf(out, ": %+.1f %% tokens a second, 95 %% interval %+.1f to %+.1f %%.", 100 * i->difference, 100 * i->low,
                100 * i->high);
+    if (p->speed != COMPARE_REPEAT && !isnan(c->run_to_run))
+        buf_printf(out, " Runs of one job are up to %.1f %% apart here.", 100 * c->run_to_run);
     if (p->other_data)
         buf_puts(out, " The data differ: documents of other lengths alone change the speed.");
 }

@@ -127,6 +127,46 @@ static void test_incomparable(void)
     compare_free(&c);
 }
 
+/* Three runs: a, b, and a again. What a and its repeat differ by is noise, also for b. */
+static void repeat_case(double seconds_b, double seconds_repeat, const char *b_words, const char *repeat_words)
+{
+    struct buf lines = {0}, text = {0};
+    make(0.5, seconds_b, false);
+    lines_add(&lines, 1, 60, seconds_repeat, 3, false);
+    run_from(&c.run[2], "again", &lines);
+    c.run[2].job = job_of("m", 512);
+    c.n = 3;
+    for (int k = 0; k < 3; k++) {
+        c.run[k].summed = true;
+        c.run[k].ranks = 1;
+        snprintf(c.run[k].devices, 8, "card");
+    }
+    snprintf(c.run[2].job->name, 8, "again");
+    c.run[1].job->train.batch *= 2;
+    again();
+    words(compare_words_speed, b_words);
+    compare_words_speed(&c, 2, &text);
+    CHECK_HAS(text.data, repeat_words);
+    buf_free(&text);
+    buf_free(&lines);
+}
+
+static void test_repeat(void)
+{
+    repeat_case(0.46, 0.45, "no difference beyond noise: +8.7 %", "no verdict, the same job on the same machine");
+    CHECK_NEAR(c.run_to_run, 0.5 / 0.45 - 1, 1e-6);
+    CHECK(c.pair[2].speed == COMPARE_REPEAT);
+    snprintf(c.run[2].devices, 8, "other"); /* another machine is no repeat */
+    again();
+    CHECK(isnan(c.run_to_run) && c.pair[1].speed == COMPARE_FASTER && c.pair[2].speed == COMPARE_FASTER);
+    compare_free(&c);
+    repeat_case(0.4, 0.49, "faster: +25.0 %", "no verdict, the same job");
+    words(compare_words_speed, "Runs of one job are up to 2.0 % apart here.");
+    compare_free(&c);
+    repeat_case(0.4, 0.4999, "faster: +25.0 %", "no difference beyond noise");
+    compare_free(&c);
+}
+
 static void test_few(void)
 {
     make(0.5, 0.3, false);
@@ -245,6 +285,7 @@ int main(void)
     test_measures();
     test_speed();
     test_incomparable();
+    test_repeat();
     test_few();
     test_old();
     test_bits();
