@@ -98,7 +98,7 @@ static struct attention attention_of(const struct bench_call *c)
     int32_t ld = qkv_of(f);
     return (struct attention){.n = c->b->n, .heads = f->h, .kv_heads = f->k, .head_size = f->q, .ld_q = ld, .ld_k = ld, .ld_v = ld,
                               .scale = 1.0f / sqrtf((float)f->q), .spans = c->pool->spans, .n_spans = c->pool->n_spans,
-                              .max_span = c->b->c.data.sequence_length};
+                              .max_span = c->b->c.data.sequence_length, .square = true};
 }
 RUN(run_attention_forward)
 {

@@ -1,7 +1,7 @@
 /* attention_select.cu - our own attention or cuDNN's? For a class of shapes (query heads, key/value heads, head size):
  *
  *   1. Ours, unless it is BF16, head size 64 or 128, rows on 16 bytes, and the caller says q_len == k_len: generation is ours.
- *   2. $LORAT_ATTENTION=plain or mma: ours. =cudnn: cuDNN, and a failure where it cannot be.
+ *   2. $LORAT_ATTENTION=plain or mma: ours. =cudnn: cuDNN for all that rule 1 leaves, and a failure where it cannot.
  *   3. What the run's tuned table says, where it names the class: `lorat tune` measures both and takes the faster.
  *   4. Else cuDNN on compute capability 9.0 and later, when its self-test passes (attention_selftest.cu). Else ours, and a note.
  *
@@ -23,7 +23,7 @@ extern "C" {
 #include "trainer/base/mem.h"
 }
 
-enum { MAX_CLASSES = 8, CUDNN_MAJOR_LEAST = 9 };
+enum { MAX_CLASSES = 64, CUDNN_MAJOR_LEAST = 9 };
 struct attention_class {
     int32_t heads, kv_heads, head_size;
     bool cudnn;
@@ -161,10 +161,6 @@ bool attention_select_cudnn(struct cuda *c, const struct attention *a, std::init
     bool small = (int64_t)a->n * (a->ld_q > a->ld_k ? a->ld_q : a->ld_k) <= INT32_MAX && (int64_t)a->n * a->ld_v <= INT32_MAX;
     bool fit = c->ops.act == DT_BF16 && (a->head_size == 64 || a->head_size == 128) && a->scale > 0 && small && a->n > 1 &&
                cuda_wide(sizeof(bf16), pointers, {a->ld_q, a->ld_k, a->ld_v});
-    if (!fit && c->attention == ATTENTION_CUDNN)
-        cuda_fail(c, ERR_DEVICE,
-                  "LORAT_ATTENTION=cudnn: head size %d in %s, expected 64 or 128 in bf16 on 16 bytes. Set it to auto",
-                  a->head_size, dtype_name(c->ops.act));
     return fit && decide(c, a);
 }
 
