@@ -7,8 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
 
-# Versions that are of one toolkit (CUDA 13.0, driver R580). cuDNN: from 9.25 a deterministic backward on 9.0; it compiles its kernels with NVRTC.
-RUN="nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.27.0.42 nvidia-cuda-nvrtc==13.0.88 nvidia-nccl-cu13==2.28.9"
+# Versions that are of one toolkit (CUDA 13.0, driver R580). cuDNN: from 9.25 a deterministic backward on 9.0 (attention_cudnn.h).
+RUN="nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.27.0.42 nvidia-nccl-cu13==2.28.9"
 BUILD="nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
        nvidia-nvtx==13.0.85 nvidia-cudnn-frontend==1.32.0"
 stage=.cuda.part
