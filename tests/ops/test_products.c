@@ -110,7 +110,7 @@ static void nan_shows(struct ops *o)
 static void adapters(struct ops *o)
 {
     static const int ranks[] = {16, 48, 64};
-    enum { N = 320, D = 576 };
+    enum { N = 192, D = 576 };
     for (int i = 0; i < 3; i++) {
         int r = ranks[i];
         gemm_shape(o, N, r, D, 2, o->act, 1, 0, 0);      /* x A^T */
