@@ -52,6 +52,7 @@ static size_t map_bytes(const SimAlloc &a) { return (size_t)(end_of(a) - first_p
 /* ---- whose is an address ---- */
 
 bool sim_is_device(const void *p) { return range && (const char *)p >= range && (const char *)p < range + RANGE; }
+const void *sim_range_begin(void) { return range; }
 SimAlloc *sim_alloc_at(const void *p)
 {
     if (!sim_is_device(p))
@@ -250,8 +251,6 @@ cudaError_t cudaFree(void *p)
     char *from = first_page(*a);
     mprotect(from, map_bytes(*a), PROT_READ | PROT_WRITE);
     check_guards(*a);
-    if (sim_track.freed)
-        sim_track.freed(a->p, a->bytes);
     if (mmap(from, map_bytes(*a), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         sim_die("cannot give memory back: %s", strerror(errno));
     a->live = false;

@@ -58,6 +58,7 @@ struct SimAlloc {
 };
 SimAlloc *sim_alloc_at(const void *p); /* whose pages hold p, live or freed; NULL */
 bool sim_is_device(const void *p);     /* within the range of device addresses */
+const void *sim_range_begin(void);
 bool sim_is_pinned(const void *p, size_t n);
 std::string sim_place(const void *p); /* "4 bytes past the end of an allocation of 1024 bytes" */
 void sim_open(bool executing);        /* device memory may be touched from now on / no more; checks the guards' bytes */
@@ -102,7 +103,6 @@ struct SimTrack {
     void (*async_issue)(const void *shared, size_t n), (*async_land)(const void *shared, size_t n);
     void (*atomic)(const void *p, size_t n);
     void (*block_begin)(void), (*barrier)(void), (*warp_sync)(int warp);
-    void (*allocated)(const void *p, size_t n), (*freed)(const void *p, size_t n);
 };
 extern SimTrack sim_track;
 
