@@ -49,7 +49,7 @@ int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, do
         seconds[bursts++] /= (double)n;
     }
     qsort(seconds, (size_t)bursts, sizeof seconds[0], ascending);
-    *out = (struct bench_time){.median_s = seconds[bursts / 2], .best_s = seconds[0], .calls = n * bursts};
+    *out = (struct bench_time){.median_s = (seconds[(bursts - 1) / 2] + seconds[bursts / 2]) / 2, .best_s = seconds[0], .calls = n * bursts};
     return 0;
 }
 

@@ -159,7 +159,7 @@ static int figure(struct steps *s, struct figures *g, struct err *e)
     struct bench *b = s->b;
     qsort(s->seconds, (size_t)b->steps, sizeof s->seconds[0], ascending);
     *g = (struct figures){.tokens = (double)s->accumulation * b->c.train.micro_batch * b->c.data.sequence_length,
-                          .median = s->seconds[b->steps / 2], .fastest = s->seconds[0], .slowest = s->seconds[b->steps - 1],
+                          .median = (s->seconds[(b->steps - 1) / 2] + s->seconds[b->steps / 2]) / 2, .fastest = s->seconds[0], .slowest = s->seconds[b->steps - 1],
                           .peak = plan_card_peak(b->ops->device), .mfu = NAN};
     g->flop_s = s->flop / g->median;
     if (g->peak > 0 && b->document > 0) /* of a mix, only the work that was done is counted */

@@ -1,0 +1,165 @@
+/* test_verb_bench.c LORAT [PLUGIN.so] - `lorat bench` runs to the end on the CPU, and with a plug-in on the simulated card: every row
+ * is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the counts
+ * of docs (parameters of the block linears, the head, the adapter). */
+#include <sys/wait.h>
+
+#include "tests/check.h"
+#include "trainer/base/buf.h"
+#include "trainer/base/json.h"
+#include "trainer/bench_shape.h"
+#include "trainer/config.h"
+#include "trainer/lora.h"
+
+static const char *lorat, *device = "cpu";
+
+/* Output and exit code of `lorat bench ARGUMENTS`. */
+static int run(const char *arguments, char *out, size_t size)
+{
+    char command[512];
+    snprintf(command, sizeof command, "%s bench %s --device %s --threads 1 2>&1", lorat, arguments, device);
+    FILE *p = popen(command, "r");
+    size_t n = p != NULL ? fread(out, 1, size - 1, p) : 0;
+    out[n] = '\0';
+    int status = p != NULL ? pclose(p) : -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void positive(const struct json *row, const char *key, const char *line)
+{
+    double v = NAN;
+    json_f64(json_get(row, key), &v);
+    if (!(isfinite(v) && v > 0)) {
+        fprintf(stderr, "%s: \"%s\" is %g, expected a positive number\n%s\n", device, key, v, line);
+        check_failures++;
+    }
+}
+
+/* Run with --json; every line has the keys, all positive; the names found are joined with commas. */
+static void rows(const char *arguments, const char *const *keys, struct buf *names)
+{
+    static char out[1 << 16];
+    char full[256];
+    snprintf(full, sizeof full, "%s --shape tiny --seq 64 --micro-batch 1 --seconds 0 --json", arguments);
+    int code = run(full, out, sizeof out);
+    CHECK_INT(code, 0);
+    for (char *line = strtok(out, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        struct err e = {0};
+        struct json *row = NULL;
+        const char *name = NULL;
+        CHECK_OK(json_parse(line, strlen(line), "a row", ERR_DATA, &row, &e), &e);
+        if (row == NULL) {
+            fprintf(stderr, "%s\n", line);
+            return;
+        }
+        for (int i = 0; keys[i] != NULL; i++)
+            positive(row, keys[i], line);
+        name = json_string(json_get(row, "name"), NULL);
+        buf_printf(names, ",%s", name != NULL ? name : "?");
+        json_free(row);
+    }
+    buf_puts(names, ",");
+}
+
+static void test_ops(void)
+{
+    static const char *const wanted[] = {"device copy", "zero", "cast", "copy_2d", "gather_rows", "scatter_rows", "add", "embed_forward", "rmsnorm_forward",
+                                         "rmsnorm_backward", "head_norm_forward", "head_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
+                                         "dropout_apply", "cross_entropy", "cross_entropy_backward", "argmax", "weight_sum", "grad_stats", "adamw_update",
+                                         "attention_forward", "attention_backward"};
+    static const char *const keys[] = {"us", NULL};
+    struct buf names = {0};
+    rows("ops", keys, &names);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        char part[64];
+        snprintf(part, sizeof part, ",%s,", wanted[i]);
+        CHECK_HAS(names.data, part);
+    }
+    buf_free(&names);
+}
+
+static void test_gemm(void)
+{
+    static const char *const keys[] = {"us", "m", "n", "k", "tflop_s", "best_share", "step_share", NULL};
+    static const char *const wanted[] = {"qkv forward", "o backward", "gate_up forward", "down backward", "head forward", "qkv h = x A'", "gate y += h B'",
+                                         "down dh = dy B", "k dB += dy' h", "gate_up dA += dh' x", "o dx += dh A"};
+    struct buf names = {0};
+    rows("gemm", keys, &names);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        char part[64];
+        snprintf(part, sizeof part, ",%s,", wanted[i]);
+        CHECK_HAS(names.data, part);
+    }
+    buf_free(&names);
+}
+
+static void test_step(void)
+{
+    static const char *const keys[] = {"ms", "ms_min", "ms_max", "tok_s", "gflop_token", "tflop_s", "gemm_tflop_s", "gemm_share", "planned_bytes", "device_bytes",
+                                       "loss", NULL};
+    static const char *const ways[] = {"step --accumulation 2 --steps 2 --recompute full", "step --accumulation 1 --steps 1 --recompute none --document-length mix --dropout 0.1"};
+    for (size_t i = 0; i < 2; i++) {
+        struct buf names = {0};
+        rows(ways[i], keys, &names);
+        CHECK_STR(names.data, i == 0 ? ",full," : ",none,");
+        buf_free(&names);
+    }
+}
+
+static void test_refusals(void)
+{
+    static const struct {
+        const char *arguments, *says;
+        int code;
+    } all[] = {{"step --shape qwen3-9b", "Did you mean qwen3-8b?", 2},
+               {"speed", "expected gemm, ops or step", 2},
+               {"ops --shape tiny --only nothing", "no operation of this name", 2},
+               {"step --dropout 2", "lora.dropout", 2},
+               {"step --shape tiny --seq 64 --memory-limit 1MiB", "the job needs", 7}};
+    char out[4096];
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        CHECK_INT(run(all[i].arguments, out, sizeof out), all[i].code);
+        CHECK_HAS(out, all[i].says);
+    }
+}
+
+/* Against published counts: billions of block and head parameters, millions of the adapter's at r = 16. */
+static void test_shapes(void)
+{
+    static const struct {
+        const char *name;
+        double blocks, head, adapter;
+    } all[] = {{"qwen3-0.6b", 0.440, 0.156, 10.1}, {"qwen3-1.7b", 1.409, 0.311, 17.4}, {"qwen3-4b", 3.633, 0.389, 33.0}, {"llama2-7b", 6.476, 0.131, 40.0},
+               {"llama3-8b", 6.979, 0.525, 41.9}};
+    static const char job[] = "name: a\nmodel: {path: a}\ndata: {train: a}\nlora: {rank: 16}\n";
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        struct err e = {0};
+        struct facts f;
+        struct config c;
+        struct lora l;
+        CHECK_OK(bench_shape(all[i].name, &f, &e), &e);
+        CHECK_OK(config_parse(job, strlen(job), "a", &c, &e), &e);
+        CHECK_OK(lora_plan(&f, &c, &l, &e), &e);
+        CHECK_NEAR((double)facts_n_blocks(&f) / 1e9, all[i].blocks, 0.0006);
+        CHECK_NEAR((double)facts_n_head(&f) / 1e9, all[i].head, 0.0006);
+        CHECK_NEAR((double)l.n_parameters / 1e6, all[i].adapter, 0.06);
+        lora_free(&l);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 2;
+    lorat = argv[1];
+    if (argc > 2) {
+        setenv("LORAT_CUDA", argv[2], 1);
+        device = "cuda";
+    } else {
+        test_shapes();
+        test_refusals();
+    }
+    test_ops();
+    test_gemm();
+    test_step();
+    return check_done();
+}
