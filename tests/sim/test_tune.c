@@ -229,6 +229,56 @@ static void elsewhere(void)
     job_close(&j);
 }
 
+/* Products of no size: nothing to add up gives zeros, nothing to write writes nothing; and one that the library cannot do is
+ * said. */
+static void no_size(void)
+{
+    struct job j = job_open();
+    float out[R * D], zeros[R * D] = {0}, ones[R * D];
+    struct err e = {0};
+    struct gemm g = {.m = R,
+                     .n = D,
+                     .k = 0,
+                     .a = j.x,
+                     .b = j.x,
+                     .c = j.grad,
+                     .lda = D,
+                     .ldb = D,
+                     .ldc = D,
+                     .trans_a = true,
+                     .accumulate = true,
+                     .a_type = DT_BF16,
+                     .b_type = DT_BF16,
+                     .c_type = DT_F32,
+                     .alpha = 1};
+    for (int i = 0; i < R * D; i++)
+        ones[i] = 1;
+    j.o->upload(j.o, j.grad, ones, sizeof ones);
+    j.o->gemm(j.o, &g);
+    g.m = 0;
+    g.k = N;
+    j.o->gemm(j.o, &g);
+    CHECK_OK(j.o->download(j.o, out, j.grad, sizeof out, &e), &e);
+    CHECK(memcmp(out, ones, sizeof out) == 0);
+    g.m = R;
+    g.k = 0;
+    g.accumulate = false;
+    j.o->gemm(j.o, &g);
+    CHECK_OK(j.o->download(j.o, out, j.grad, sizeof out, &e), &e);
+    CHECK(memcmp(out, zeros, sizeof out) == 0);
+    g.k = N;
+    g.ldc = D - 1;
+    j.o->gemm(j.o, &g);
+    CHECK(j.o->sync(j.o, &e) != 0);
+    CHECK_INT(e.code, ERR_DEVICE);
+    CHECK_HAS(e.text, "gemm: cuBLASLt 13.1.0, a product of 16 x 96 x 64, bf16 into f32, A transposed: ");
+    e = (struct err){0};
+    void *all[] = {j.workspace, j.scratch, j.x, j.w, j.y, j.grad};
+    for (int i = 0; i < 6; i++)
+        j.o->release(j.o, all[i]);
+    j.o->close(j.o);
+}
+
 int main(void)
 {
     static unsigned char bits[BITS];
@@ -238,6 +288,7 @@ int main(void)
     not_tuned();
     damaged(&text);
     elsewhere();
+    no_size();
     buf_free(&text);
     return check_done();
 }
