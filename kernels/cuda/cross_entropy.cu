@@ -3,8 +3,9 @@
  *
  * Memory-bound: a row of Qwen3's 151,936 logits in BF16 is 304 KB, more than an SM holds, so it is read once for maximum and sum
  * together (online: the sum is rescaled when the maximum grows) and read and written once more for the gradient: 2 bytes an element
- * forward, 6 with backward. A thread has DEEP chunks of 16 bytes under way. One exp2 an element and pass: half of what an H200's
- * bandwidth leaves time for. The maximum is rescaled once in DEEP chunks, not once a chunk, to keep it so. */
+ * forward, 6 with backward. A thread has DEEP chunks of 16 bytes under way. One exp2 an element and pass: two thirds of what an
+ * H200's bandwidth leaves time for where a row is only read, a third where it is written. The sum is rescaled once in DEEP chunks, not
+ * once a chunk, to keep it so. */
 #include "kernels/cuda/rows.cuh"
 #include "kernels/cuda/sums.cuh"
 

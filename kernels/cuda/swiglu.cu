@@ -2,7 +2,7 @@
  *
  * Memory-bound: 6 bytes an element of the output in BF16 forward, 10 backward. A thread has EACH chunks of 16 bytes of g and the same
  * of u (backward also of da), all loads under way before the first store; two special-function instructions an element (exp2,
- * reciprocal), a third of what an H200's bandwidth leaves time for. Each element is read before it is written by the thread that
+ * reciprocal), under half of what an H200's bandwidth leaves time for. Each element is read before it is written by the thread that
  * writes it: dgu may be gu. */
 #include "kernels/cuda/rows.cuh"
 
