@@ -16,7 +16,8 @@ static double now_s(void)
 }
 
 /* Seconds of n calls from i on with the wait behind them. */
-static int burst(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, int64_t *i, int64_t n, double *seconds, struct err *e)
+static int burst(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, int64_t *i, int64_t n, double *seconds,
+                 struct err *e)
 {
     double from = now_s();
     for (int64_t k = 0; k < n; k++)
@@ -34,7 +35,8 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, double budget_s, struct bench_time *out, struct err *e)
+int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, double budget_s, struct bench_time *out,
+                struct err *e)
 {
     double seconds[BURSTS], once, spent = 0;
     int64_t i = 0, n;
@@ -49,7 +51,8 @@ int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, do
         seconds[bursts++] /= (double)n;
     }
     qsort(seconds, (size_t)bursts, sizeof seconds[0], ascending);
-    *out = (struct bench_time){.median_s = (seconds[(bursts - 1) / 2] + seconds[bursts / 2]) / 2, .best_s = seconds[0], .calls = n * bursts};
+    *out = (struct bench_time){
+        .median_s = (seconds[(bursts - 1) / 2] + seconds[bursts / 2]) / 2, .best_s = seconds[0], .calls = n * bursts};
     return 0;
 }
 

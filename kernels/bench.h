@@ -1,5 +1,5 @@
-/* bench.h - timing queued operations, operands to time them with, and the yardstick of "share of GEMM": how fast the plain products of
- * a job run, measured on this device now. Through ops.h alone, so that every backend is timed alike. */
+/* bench.h - timing queued operations, operands to time them with, and the yardstick of "share of GEMM": how fast the plain
+ * products of a job run, measured on this device now. Through ops.h alone, so that every backend is timed alike. */
 #ifndef LORAT_BENCH_H
 #define LORAT_BENCH_H
 
@@ -10,9 +10,10 @@ struct bench_time {
     int64_t calls;           /* timed ones */
 };
 /* Time call(arg, i): bursts of queued calls with one wait behind each, as long as a burst needs to make the wait small, for about
- * budget_s in all and at least three bursts. The first call is not timed: it makes what is made on first use. i counts the calls, so
- * that a caller can move through several sets of operands. */
-int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, double budget_s, struct bench_time *out, struct err *e);
+ * budget_s in all and at least three bursts. The first call is not timed: it makes what is made on first use. i counts the calls,
+ * so that a caller can move through several sets of operands. */
+int bench_calls(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, double budget_s, struct bench_time *out,
+                struct err *e);
 
 /* p (count) of `type` (F32 or BF16) = seeded numbers, uniform in low..high. A stretch made on the host is repeated on the device;
  * its length divides no usual width, so that rows of a matrix differ. Real numbers, since products of zeros take less power and

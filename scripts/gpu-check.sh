@@ -58,7 +58,7 @@ else
     card=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 2>/dev/null || echo card)
 fi
 slug=$(printf '%s' "$card" | sed 's/NVIDIA //; s/GeForce //' | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
-mkdir -p "$output" && output=$(cd "$output" && pwd)
+[ -n "$dry" ] || { mkdir -p "$output" && output=$(cd "$output" && pwd); } || exit 1
 log=$output/gpu-$slug-$(date +%F).log
 table=$output/gpu-$slug-$(date +%F).md
 if [ -n "$dry" ]; then log=/dev/null; else : >"$log"; fi

@@ -1,5 +1,5 @@
-/* bench.h - what the three measurements of `lorat bench` share: the shape, the job made from the options, the device, rows of output.
- * All measure through ops.h alone and so run on every backend. */
+/* bench.h - what the three measurements of `lorat bench` share: the shape, the job made from the options, the device, rows of
+ * output. All measure through ops.h alone and so run on every backend. */
 #ifndef LORAT_TRAINER_BENCH_H
 #define LORAT_TRAINER_BENCH_H
 
@@ -14,15 +14,15 @@ struct bench {
     const struct options *options;
     const char *shape;
     struct facts facts;
-    struct config c;       /* a job of this shape; its data and model are never opened */
+    struct config c; /* a job of this shape; its data and model are never opened */
     struct lora lora;
     struct ops *ops;
     struct cuda_card card; /* as it was before it was opened; zero on the CPU */
     int32_t n;             /* tokens of a micro-batch, rounded up */
     int32_t head_chunk;
-    int64_t steps;         /* timed ones */
-    int32_t document;      /* length of a document; 0 = a seeded mix */
-    double budget_s;       /* for one row */
+    int64_t steps;    /* timed ones */
+    int32_t document; /* length of a document; 0 = a seeded mix */
+    double budget_s;  /* for one row */
     bool json, profile;
 };
 
@@ -39,12 +39,14 @@ struct bench_row {
     struct buf line;
 };
 void row_begin(struct bench_row *r, const struct bench *b, const char *kind, const char *name, int width);
-/* A number with its JSON key; `format` (one double) is what stands in the column. NaN leaves the field out and the column blank. */
+/* A number with its JSON key; `format` (one double) is what stands in the column. NaN leaves the field out and the column blank.
+ */
 void row_number(struct bench_row *r, const char *key, const char *format, double v);
 void row_text(struct bench_row *r, const char *key, const char *format, const char *v);
 int row_end(struct bench_row *r, struct err *e);
 
-/* Bytes of device memory that a set of operands may take: several sets, so that a cache does not hold what a job would read anew. */
+/* Bytes of device memory that a set of operands may take: several sets, so that a cache does not hold what a job would read anew.
+ */
 enum { BENCH_SETS = 8, BENCH_MOST_OPERANDS = 8 };
 /* A call that is timed over several sets of operands laid out in a pool. */
 struct bench_pool {
@@ -52,12 +54,12 @@ struct bench_pool {
     char *base;
     size_t bytes;
     float low;
-    int32_t *index;        /* (n) I32: 0..n-1 in a seeded order, for gathers */
-    int32_t *tokens;       /* (n) I32 below V */
-    int32_t *positions;    /* (n) of documents as long as the sequence */
-    struct span *spans;    /* those documents */
+    int32_t *index;     /* (n) I32: 0..n-1 in a seeded order, for gathers */
+    int32_t *tokens;    /* (n) I32 below V */
+    int32_t *positions; /* (n) of documents as long as the sequence */
+    struct span *spans; /* those documents */
     int32_t n_spans;
-    double pairs;          /* (query, key) pairs that see one another */
+    double pairs; /* (query, key) pairs that see one another */
     void *workspace;
 };
 struct bench_call {
@@ -65,10 +67,10 @@ struct bench_call {
     const struct bench_pool *pool;
     void (*run)(const struct bench_call *c, char **p);
     size_t sizes[BENCH_MOST_OPERANDS]; /* bytes of each operand; 0 ends the list */
-    const void *arg;       /* the caller's */
+    const void *arg;                   /* the caller's */
 };
-/* A pool of at least `least` bytes, up to BENCH_SETS times that while half a GiB lasts. Each timed row begins with numbers of ops->act
- * in low..1 in it; read as F32 they are finite too, and not negative when low is 0. */
+/* A pool of at least `least` bytes, up to BENCH_SETS times that while half a GiB lasts. Each timed row begins with numbers of
+ * ops->act in low..1 in it; read as F32 they are finite too, and not negative when low is 0. */
 int pool_open(struct bench_pool *p, const struct bench *b, size_t least, float low, struct err *e);
 void pool_close(struct bench_pool *p);
 size_t pool_need(const struct bench_call *c); /* bytes of one set */
@@ -93,10 +95,10 @@ struct bench_call bench_op_call(const struct bench_op *op, const struct bench *b
 /* The products of a training step. */
 struct bench_product {
     char name[32];
-    int32_t m, n, k;      /* y (m, n), summed over k */
-    double times;         /* in one micro-batch without recomputation */
+    int32_t m, n, k; /* y (m, n), summed over k */
+    double times;    /* in one micro-batch without recomputation */
     enum { LINEAR_FORWARD, LINEAR_BACKWARD, GEMM } kind;
-    struct gemm gemm;     /* without pointers */
+    struct gemm gemm; /* without pointers */
 };
 enum { BENCH_MOST_PRODUCTS = 64 };
 int bench_list_products(const struct bench *b, struct bench_product out[BENCH_MOST_PRODUCTS]);

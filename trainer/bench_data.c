@@ -81,7 +81,8 @@ int bench_batch(const struct bench *b, uint32_t number, struct batch *out, struc
 {
     int32_t row = b->c.data.sequence_length, real = b->c.train.micro_batch * row, n = b->n;
     *out = (struct batch){.n = n, .n_real = real, .n_rows = b->c.train.micro_batch};
-    void **arrays[] = {(void **)&out->tokens, (void **)&out->targets, (void **)&out->weights, (void **)&out->positions, (void **)&out->keys};
+    void **arrays[] = {(void **)&out->tokens, (void **)&out->targets, (void **)&out->weights, (void **)&out->positions,
+                       (void **)&out->keys};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         *arrays[i] = mem_alloc((size_t)n, 4);
     out->spans = mem_alloc((size_t)n + 1, sizeof *out->spans);

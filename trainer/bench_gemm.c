@@ -1,5 +1,5 @@
-/* bench_gemm.c - `lorat bench gemm`: every product of a training step at the model's own shapes. The list of products is made from
- * the same tables that the model uses (lora.h), with their transposes, row distances and types. */
+/* bench_gemm.c - `lorat bench gemm`: every product of a training step at the model's own shapes. The list of products is made
+ * from the same tables that the model uses (lora.h), with their transposes, row distances and types. */
 #include <math.h>
 #include <stdio.h>
 
@@ -11,7 +11,8 @@ struct list {
     int n;
 };
 
-static struct bench_product *add(struct list *l, const char *name, const char *what, int32_t m, int32_t n, int32_t k, double times)
+static struct bench_product *add(struct list *l, const char *name, const char *what, int32_t m, int32_t n, int32_t k,
+                                 double times)
 {
     struct bench_product *p = &l->p[l->n];
     *p = (struct bench_product){.m = m, .n = n, .k = k, .times = times};
@@ -45,8 +46,9 @@ static void add_group(struct list *l, enum lora_group group, const char *name)
     int32_t rows = l->b->n, r = lora->padded, wide = s->n_modules * r;
     enum dtype act = l->b->ops->act;
     double layers = l->b->facts.l;
-    add_gemm(l, name, "h = x A'", layers,
-             (struct gemm){.m = rows, .n = wide, .k = s->in, .lda = s->in, .ldb = s->in, .ldc = wide, .trans_b = true, .c_type = act});
+    add_gemm(
+        l, name, "h = x A'", layers,
+        (struct gemm){.m = rows, .n = wide, .k = s->in, .lda = s->in, .ldb = s->in, .ldc = wide, .trans_b = true, .c_type = act});
     for (int32_t i = 0; i < s->n_modules; i++) {
         const struct lora_module *m = &lora->modules[s->first + i];
         const char *kind = kinds[m->kind];
@@ -54,16 +56,41 @@ static void add_group(struct list *l, enum lora_group group, const char *name)
             continue; /* v as k, up as gate */
         double times = layers * (i + 1 < s->n_modules && m->out == lora->modules[s->first + i + 1].out ? 2 : 1);
         add_gemm(l, kind, "y += h B'", times,
-                 (struct gemm){.m = rows, .n = m->out, .k = r, .lda = wide, .ldb = r, .ldc = s->ld_out, .trans_b = true, .accumulate = true, .c_type = act});
+                 (struct gemm){.m = rows,
+                               .n = m->out,
+                               .k = r,
+                               .lda = wide,
+                               .ldb = r,
+                               .ldc = s->ld_out,
+                               .trans_b = true,
+                               .accumulate = true,
+                               .c_type = act});
         add_gemm(l, kind, "dh = dy B", times,
                  (struct gemm){.m = rows, .n = r, .k = m->out, .lda = s->ld_out, .ldb = r, .ldc = wide, .c_type = act});
         add_gemm(l, kind, "dB += dy' h", times,
-                 (struct gemm){.m = m->out, .n = r, .k = rows, .lda = s->ld_out, .ldb = wide, .ldc = r, .trans_a = true, .accumulate = true, .c_type = DT_F32});
+                 (struct gemm){.m = m->out,
+                               .n = r,
+                               .k = rows,
+                               .lda = s->ld_out,
+                               .ldb = wide,
+                               .ldc = r,
+                               .trans_a = true,
+                               .accumulate = true,
+                               .c_type = DT_F32});
     }
     add_gemm(l, name, "dA += dh' x", layers,
-             (struct gemm){.m = wide, .n = s->in, .k = rows, .lda = wide, .ldb = s->in, .ldc = s->in, .trans_a = true, .accumulate = true, .c_type = DT_F32});
+             (struct gemm){.m = wide,
+                           .n = s->in,
+                           .k = rows,
+                           .lda = wide,
+                           .ldb = s->in,
+                           .ldc = s->in,
+                           .trans_a = true,
+                           .accumulate = true,
+                           .c_type = DT_F32});
     add_gemm(l, name, "dx += dh A", layers,
-             (struct gemm){.m = rows, .n = s->in, .k = wide, .lda = wide, .ldb = s->in, .ldc = s->in, .accumulate = true, .c_type = act});
+             (struct gemm){
+                 .m = rows, .n = s->in, .k = wide, .lda = wide, .ldb = s->in, .ldc = s->in, .accumulate = true, .c_type = act});
 }
 
 int bench_list_products(const struct bench *b, struct bench_product out[BENCH_MOST_PRODUCTS])
@@ -176,7 +203,8 @@ int bench_gemm(struct bench *b, struct err *e)
         if (seconds[i] > 0)
             TRY_DONE(print(b, &p[i], seconds[i], best, all, e));
     if (best == 0)
-        rc = err_set(e, ERR_USAGE, "lorat bench: --only %.60s: no product of this name. Leave --only out to see all", options_value(b->options, "only"));
+        rc = err_set(e, ERR_USAGE, "lorat bench: --only %.60s: no product of this name. Leave --only out to see all",
+                     options_value(b->options, "only"));
 done:
     pool_close(&pool);
     return rc;

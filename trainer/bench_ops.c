@@ -1,6 +1,6 @@
-/* bench_ops.c - `lorat bench ops`: every operation that is not a product, at the model's own sizes. Bytes are those that must move
- * once (each input read once, each output written once), so that a rate above the copy's means that a cache helped. Legend as in
- * ops.h; a: bytes of an activation, c: rows of a head chunk, P: trainable parameters. */
+/* bench_ops.c - `lorat bench ops`: every operation that is not a product, at the model's own sizes. Bytes are those that must
+ * move once (each input read once, each output written once), so that a rate above the copy's means that a cache helped. Legend
+ * as in ops.h; a: bytes of an activation, c: rows of a head chunk, P: trainable parameters. */
 #include <math.h>
 #include <stdio.h>
 
@@ -8,8 +8,8 @@
 #include "trainer/bench.h"
 
 #define RUN(name) static void name(const struct bench_call *c, char **p)
-#define OPS struct ops *o = c->b->ops
-#define FACTS const struct facts *f = &c->b->facts
+#define OPS       struct ops *o = c->b->ops
+#define FACTS     const struct facts *f = &c->b->facts
 
 static size_t act_size(const struct bench *b) { return dtype_size(b->ops->act); }
 /* Width of q, k and v together, and of q and k. */
@@ -29,8 +29,14 @@ RUN(run_copy_2d)
     FACTS;
     c->b->ops->copy_2d(c->b->ops, p[0], qk_of(f), p[1], qkv_of(f), c->b->n, qk_of(f));
 }
-RUN(run_gather) { c->b->ops->gather_rows(c->b->ops, p[0], c->b->facts.d, p[1], c->b->facts.d, c->pool->index, c->b->n, c->b->facts.d); }
-RUN(run_scatter) { c->b->ops->scatter_rows(c->b->ops, p[0], c->b->facts.d, p[1], c->b->facts.d, c->pool->index, c->b->n, c->b->facts.d); }
+RUN(run_gather)
+{
+    c->b->ops->gather_rows(c->b->ops, p[0], c->b->facts.d, p[1], c->b->facts.d, c->pool->index, c->b->n, c->b->facts.d);
+}
+RUN(run_scatter)
+{
+    c->b->ops->scatter_rows(c->b->ops, p[0], c->b->facts.d, p[1], c->b->facts.d, c->pool->index, c->b->n, c->b->facts.d);
+}
 RUN(run_add) { c->b->ops->add(c->b->ops, p[0], p[1], (int64_t)c->b->n * c->b->facts.d); }
 RUN(run_embed)
 {
@@ -68,7 +74,10 @@ RUN(run_rope)
     o->rope(o, p[0], qkv_of(f), c->pool->positions, (const float *)p[1], c->b->n, f->h + f->k, f->q, false);
 }
 RUN(run_swiglu_forward) { c->b->ops->swiglu_forward(c->b->ops, p[0], p[1], c->b->n, c->b->facts.f); }
-RUN(run_swiglu_backward) { c->b->ops->swiglu_backward(c->b->ops, p[1], p[0], p[1], c->b->n, c->b->facts.f); } /* in place, as in the model */
+RUN(run_swiglu_backward)
+{
+    c->b->ops->swiglu_backward(c->b->ops, p[1], p[0], p[1], c->b->n, c->b->facts.f);
+} /* in place, as in the model */
 RUN(run_dropout)
 {
     OPS;
@@ -88,7 +97,8 @@ RUN(run_weight_sum) { c->b->ops->weight_sum(c->b->ops, (float *)p[1], (const flo
 RUN(run_grad_stats) { c->b->ops->grad_stats(c->b->ops, (float *)p[1], (const float *)p[0], c->b->lora.count); }
 RUN(run_adamw)
 {
-    struct adamw a = {.lr = 1e-5f, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8f, .grad_scale = 1, .bias1 = 0.1f, .bias2 = 0.001f};
+    struct adamw a = {
+        .lr = 1e-5f, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8f, .grad_scale = 1, .bias1 = 0.1f, .bias2 = 0.001f};
     c->b->ops->adamw_update(c->b->ops, (float *)p[0], (const float *)p[1], (float *)p[2], (float *)p[3], c->b->lora.count, &a);
 }
 
@@ -96,9 +106,18 @@ static struct attention attention_of(const struct bench_call *c)
 {
     FACTS;
     int32_t ld = qkv_of(f);
-    return (struct attention){.n = c->b->n, .heads = f->h, .kv_heads = f->k, .head_size = f->q, .ld_q = ld, .ld_k = ld, .ld_v = ld,
-                              .scale = 1.0f / sqrtf((float)f->q), .spans = c->pool->spans, .n_spans = c->pool->n_spans,
-                              .max_span = c->b->c.data.sequence_length, .square = true};
+    return (struct attention){.n = c->b->n,
+                              .heads = f->h,
+                              .kv_heads = f->k,
+                              .head_size = f->q,
+                              .ld_q = ld,
+                              .ld_k = ld,
+                              .ld_v = ld,
+                              .scale = 1.0f / sqrtf((float)f->q),
+                              .spans = c->pool->spans,
+                              .n_spans = c->pool->n_spans,
+                              .max_span = c->b->c.data.sequence_length,
+                              .square = true};
 }
 RUN(run_attention_forward)
 {
@@ -115,14 +134,17 @@ RUN(run_attention_backward)
     FACTS;
     struct attention a = attention_of(c);
     size_t k = (size_t)(f->h * f->q) * act_size(c->b), v = (size_t)qk_of(f) * act_size(c->b);
-    o->attention_backward(o, &a, p[3], p[3] + k, p[3] + v, p[4], p[0], (const float *)p[1], p[2], p[2] + k, p[2] + v, (float *)p[5]);
+    o->attention_backward(o, &a, p[3], p[3] + k, p[3] + v, p[4], p[0], (const float *)p[1], p[2], p[2] + k, p[2] + v,
+                          (float *)p[5]);
 }
 
 int bench_list_ops(const struct bench *b, struct bench_op out[BENCH_MOST_OPS])
 {
     const struct facts *f = &b->facts;
-    size_t a = act_size(b), n = (size_t)b->n, d = (size_t)f->d, ff = (size_t)f->f, v = (size_t)f->v, c = (size_t)b->head_chunk, p = (size_t)b->lora.count;
-    size_t hq = (size_t)f->h * (size_t)f->q, qk = (size_t)qk_of(f), qkv = (size_t)qkv_of(f), nd = n * d * a, seq = (size_t)b->c.data.sequence_length;
+    size_t a = act_size(b), n = (size_t)b->n, d = (size_t)f->d, ff = (size_t)f->f, v = (size_t)f->v, c = (size_t)b->head_chunk,
+           p = (size_t)b->lora.count;
+    size_t hq = (size_t)f->h * (size_t)f->q, qk = (size_t)qk_of(f), qkv = (size_t)qkv_of(f), nd = n * d * a,
+           seq = (size_t)b->c.data.sequence_length;
     size_t lse = n * (size_t)f->h * 4, q = (size_t)f->q, table = seq * q * 4, pairs = 0;
     for (size_t i = 0; i < n; i++)
         pairs += i % seq + 1;
@@ -150,11 +172,17 @@ int bench_list_ops(const struct bench *b, struct bench_op out[BENCH_MOST_OPS])
         {"grad_stats", "4 P", run_grad_stats, 4 * flat, 0, {4 * p, 256}},
         {"adamw_update", "28 P", run_adamw, 28 * flat, 0, {4 * p, 4 * p, 4 * p, 4 * p}},
         {"attention_forward", "4 HQ a pair", run_attention_forward, 0, 4 * attention, {n * hq * a, lse, n * qkv * a}},
-        {"attention_backward", "10 HQ a pair", run_attention_backward, 0, 10 * attention, {n * hq * a, lse, n * qkv * a, n * qkv * a, n * hq * a, lse}},
+        {"attention_backward",
+         "10 HQ a pair",
+         run_attention_backward,
+         0,
+         10 * attention,
+         {n * hq * a, lse, n * qkv * a, n * qkv * a, n * hq * a, lse}},
     };
     int count = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (bench_wanted(b, all[i].name) && (f->qk_norm || (all[i].run != run_head_norm_forward && all[i].run != run_head_norm_backward)))
+        if (bench_wanted(b, all[i].name) &&
+            (f->qk_norm || (all[i].run != run_head_norm_forward && all[i].run != run_head_norm_backward)))
             out[count++] = all[i];
     return count;
 }
@@ -167,7 +195,8 @@ static int print(const struct bench *b, const struct bench_op *row, const struct
     row_number(&r, "us", "%12.1f us", 1e6 * t->median_s);
     row_number(&r, "bytes", "%12.2f MB", row->bytes > 0 ? (b->json ? row->bytes : row->bytes / 1e6) : NAN);
     row_number(&r, "gb_s", "%10.1f GB/s", row->bytes > 0 ? row->bytes / t->median_s / 1e9 : NAN);
-    row_number(&r, "copy_share", "%7.0f %% of a copy", row->bytes > 0 && copy > 0 ? (b->json ? 1 : 100) * row->bytes / t->median_s / copy : NAN);
+    row_number(&r, "copy_share", "%7.0f %% of a copy",
+               row->bytes > 0 && copy > 0 ? (b->json ? 1 : 100) * row->bytes / t->median_s / copy : NAN);
     row_number(&r, "tflop_s", "%10.2f TFLOP/s", row->flop > 0 ? row->flop / t->median_s / 1e12 : NAN);
     return row_end(&r, e);
 }
@@ -200,7 +229,8 @@ int bench_ops(struct bench *b, struct err *e)
     size_t least = 2 * 65536; /* two operands of the plain copy */
     double copy = 0;
     if (n == 0)
-        FAIL(e, ERR_USAGE, "lorat bench: --only %.60s: no operation of this name. Leave --only out to see all", options_value(b->options, "only"));
+        FAIL(e, ERR_USAGE, "lorat bench: --only %.60s: no operation of this name. Leave --only out to see all",
+             options_value(b->options, "only"));
     for (int i = 0; i < n; i++) {
         struct bench_call c = bench_op_call(&rows[i], b, NULL);
         least = pool_need(&c) > least ? pool_need(&c) : least;

@@ -63,8 +63,16 @@ done:
 static int set_workspace(struct bench_pool *p, const struct bench *b, struct err *e)
 {
     const struct facts *f = &b->facts;
-    struct ops_dims d = {.n = b->n, .max_span = b->c.data.sequence_length, .d = f->d, .f = f->f, .h = f->h, .k = f->k, .q = f->q, .v = f->v,
-                         .r = 3 * b->lora.padded, .head_chunk = b->head_chunk};
+    struct ops_dims d = {.n = b->n,
+                         .max_span = b->c.data.sequence_length,
+                         .d = f->d,
+                         .f = f->f,
+                         .h = f->h,
+                         .k = f->k,
+                         .q = f->q,
+                         .v = f->v,
+                         .r = 3 * b->lora.padded,
+                         .head_chunk = b->head_chunk};
     size_t bytes = b->ops->workspace_bytes(b->ops, &d);
     TRY(b->ops->alloc(b->ops, bytes, &p->workspace, e));
     b->ops->set_workspace(b->ops, p->workspace, bytes);

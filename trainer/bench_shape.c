@@ -1,6 +1,6 @@
 /* bench_shape.c - see bench_shape.h. Sources: config.json of Qwen/Qwen3-{0.6B,1.7B,4B,8B}, meta-llama/Meta-Llama-3-8B,
- * meta-llama/Llama-2-7b-hf, HuggingFaceTB/SmolLM2-135M. "tiny" is nobody's model: small enough for a simulated card, with everything
- * that a decoder of this kind has. */
+ * meta-llama/Llama-2-7b-hf, HuggingFaceTB/SmolLM2-135M. "tiny" is nobody's model: small enough for a simulated card, with
+ * everything that a decoder of this kind has. */
 #include "trainer/bench_shape.h"
 
 #include <stdio.h>
@@ -40,9 +40,18 @@ int bench_shape(const char *name, struct facts *out, struct err *e)
         known[i] = SHAPES[i].name;
         if (strcmp(name, SHAPES[i].name) != 0)
             continue;
-        *out = (struct facts){.l = SHAPES[i].l, .d = SHAPES[i].d, .f = SHAPES[i].f, .h = SHAPES[i].h, .k = SHAPES[i].k, .q = SHAPES[i].q,
-                              .v = SHAPES[i].v, .norm_eps = SHAPES[i].eps, .qk_norm = SHAPES[i].qk_norm, .tied = SHAPES[i].tied,
-                              .context = SHAPES[i].context, .bos = -1};
+        *out = (struct facts){.l = SHAPES[i].l,
+                              .d = SHAPES[i].d,
+                              .f = SHAPES[i].f,
+                              .h = SHAPES[i].h,
+                              .k = SHAPES[i].k,
+                              .q = SHAPES[i].q,
+                              .v = SHAPES[i].v,
+                              .norm_eps = SHAPES[i].eps,
+                              .qk_norm = SHAPES[i].qk_norm,
+                              .tied = SHAPES[i].tied,
+                              .context = SHAPES[i].context,
+                              .bos = -1};
         out->rope.kind = ROPE_DEFAULT;
         out->rope.theta = SHAPES[i].theta;
         snprintf(out->arch, sizeof out->arch, "%s", SHAPES[i].arch);
@@ -51,8 +60,8 @@ int bench_shape(const char *name, struct facts *out, struct err *e)
     const char *near = nearest_word(name, known, N_SHAPES);
     struct buf list = {0};
     bench_shape_names(&list);
-    err_set(e, ERR_USAGE, "--shape %.60s: unknown, expected one of %s%s%s%s", name, list.n > 0 ? list.data : "the table's", near ? ". Did you mean " : "",
-            near ? near : "", near ? "?" : "");
+    err_set(e, ERR_USAGE, "--shape %.60s: unknown, expected one of %s%s%s%s", name, list.n > 0 ? list.data : "the table's",
+            near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
     buf_free(&list);
     return -1;
 }

@@ -21,8 +21,8 @@ struct steps {
     struct batch *batches; /* (accumulation) */
     int32_t accumulation;
     int64_t done, updates;
-    double *seconds;       /* (b->steps) */
-    double flop;           /* of the last step */
+    double *seconds; /* (b->steps) */
+    double flop;     /* of the last step */
     double gemm_rate;
     double loss;
 };
@@ -58,7 +58,9 @@ static int one_step(struct steps *s, struct err *e)
     s->done++;
     s->updates += r.updated;
     if (!r.finite || !r.updated)
-        FAIL(e, ERR_VERIFY, "bench step: the loss of step %lld is %g, expected a finite step. This device computes wrongly: run scripts/gpu-check.sh",
+        FAIL(e, ERR_VERIFY,
+             "bench step: the loss of step %lld is %g, expected a finite step. This device computes wrongly: run "
+             "scripts/gpu-check.sh",
              (long long)s->done, r.loss);
     return 0;
 }
@@ -81,16 +83,19 @@ static void run_yard(void *arg, int64_t i)
         o->linear_forward(o, y->y, y->x, y->w, NULL, y->n);
 }
 
-/* The yardstick: what the plain products of the step reach by themselves, forward or backward, whichever is faster; each shape weighs
- * as often as a step runs it. A second call can only raise it. Between steps the activations are scratch. */
+/* The yardstick: what the plain products of the step reach by themselves, forward or backward, whichever is faster; each shape
+ * weighs as often as a step runs it. A second call can only raise it. Between steps the activations are scratch. */
 static int measure_gemm(struct steps *s, struct err *e)
 {
     struct model *m = &s->m;
     const struct frozen_block *b = &m->frozen.blocks[0];
     const struct layer_acts *t = &m->acts[0];
     int32_t n = m->shape.n, c = m->shape.head_chunk;
-    struct yard yards[] = {{m, &b->qkv, t->qkv, t->n1, n, false}, {m, &b->o, m->tmp, t->o, n, false}, {m, &b->gate_up, t->gu, t->n2, n, false},
-                           {m, &b->down, m->tmp, t->a, n, false}, {m, &m->frozen.head, m->logits, m->nf, c, false}};
+    struct yard yards[] = {{m, &b->qkv, t->qkv, t->n1, n, false},
+                           {m, &b->o, m->tmp, t->o, n, false},
+                           {m, &b->gate_up, t->gu, t->n2, n, false},
+                           {m, &b->down, m->tmp, t->a, n, false},
+                           {m, &m->frozen.head, m->logits, m->nf, c, false}};
     double flop = 0, seconds = 0;
     for (size_t i = 0; i < sizeof yards / sizeof yards[0]; i++) {
         struct yard *y = &yards[i];
@@ -138,7 +143,8 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Bytes of this process on the device, or resident on the CPU: now, which is the peak, since nothing is allocated after the start. */
+/* Bytes of this process on the device, or resident on the CPU: now, which is the peak, since nothing is allocated after the
+ * start. */
 static int taken(const struct bench *b, double *out, struct err *e)
 {
     int64_t left, total;
@@ -159,8 +165,11 @@ static int figure(struct steps *s, struct figures *g, struct err *e)
     struct bench *b = s->b;
     qsort(s->seconds, (size_t)b->steps, sizeof s->seconds[0], ascending);
     *g = (struct figures){.tokens = (double)s->accumulation * b->c.train.micro_batch * b->c.data.sequence_length,
-                          .median = (s->seconds[(b->steps - 1) / 2] + s->seconds[b->steps / 2]) / 2, .fastest = s->seconds[0], .slowest = s->seconds[b->steps - 1],
-                          .peak = plan_card_peak(b->ops->device), .mfu = NAN};
+                          .median = (s->seconds[(b->steps - 1) / 2] + s->seconds[b->steps / 2]) / 2,
+                          .fastest = s->seconds[0],
+                          .slowest = s->seconds[b->steps - 1],
+                          .peak = plan_card_peak(b->ops->device),
+                          .mfu = NAN};
     g->flop_s = s->flop / g->median;
     if (g->peak > 0 && b->document > 0) /* of a mix, only the work that was done is counted */
         g->mfu = plan_flop(&b->facts, &b->lora, RECOMPUTE_NONE, b->document) * g->tokens / g->median / g->peak;
@@ -171,11 +180,13 @@ static void print_text(const struct steps *s, const struct figures *g)
 {
     const struct bench *b = s->b;
     char planned[32], reported[32];
-    printf("step      %.2f ms (median of %lld, %.2f to %.2f): %.0f tokens a second (%.0f to %.0f), recompute %s, %d micro-batches\n", 1e3 * g->median,
-           (long long)b->steps, 1e3 * g->fastest, 1e3 * g->slowest, g->tokens / g->median, g->tokens / g->slowest, g->tokens / g->fastest,
-           plan_recompute_name(s->plan.recompute), s->accumulation);
+    printf(
+        "step      %.2f ms (median of %lld, %.2f to %.2f): %.0f tokens a second (%.0f to %.0f), recompute %s, %d micro-batches\n",
+        1e3 * g->median, (long long)b->steps, 1e3 * g->fastest, 1e3 * g->slowest, g->tokens / g->median, g->tokens / g->slowest,
+        g->tokens / g->fastest, plan_recompute_name(s->plan.recompute), s->accumulation);
     printf("work      %.3f GFLOP a token executed, %.2f TFLOP/s\n", s->flop / g->tokens / 1e9, g->flop_s / 1e12);
-    printf("products  %.2f TFLOP/s by themselves in this run: the step reaches %.0f %% of it\n", s->gemm_rate / 1e12, 100 * g->flop_s / s->gemm_rate);
+    printf("products  %.2f TFLOP/s by themselves in this run: the step reaches %.0f %% of it\n", s->gemm_rate / 1e12,
+           100 * g->flop_s / s->gemm_rate);
     if (g->peak > 0)
         printf("peak      %.0f TFLOP/s by the card's table: HFU %.1f %%", g->peak / 1e12, 100 * g->flop_s / g->peak);
     if (isfinite(g->mfu))
@@ -191,12 +202,24 @@ static int print_json(const struct steps *s, const struct figures *g, struct err
     const struct {
         const char *key;
         double value;
-    } all[] = {{"micro_batch", b->c.train.micro_batch}, {"seq", b->c.data.sequence_length}, {"accumulation", s->accumulation},
-               {"rank", b->c.lora.rank}, {"steps", (double)b->steps}, {"ms", 1e3 * g->median}, {"ms_min", 1e3 * g->fastest},
-               {"ms_max", 1e3 * g->slowest}, {"tok_s", g->tokens / g->median}, {"gflop_token", s->flop / g->tokens / 1e9},
-               {"tflop_s", g->flop_s / 1e12}, {"gemm_tflop_s", s->gemm_rate / 1e12}, {"gemm_share", g->flop_s / s->gemm_rate},
-               {"hfu", g->peak > 0 ? g->flop_s / g->peak : NAN}, {"mfu", g->mfu}, {"planned_bytes", (double)s->plan.total_bytes},
-               {"device_bytes", g->bytes}, {"loss", s->loss}};
+    } all[] = {{"micro_batch", b->c.train.micro_batch},
+               {"seq", b->c.data.sequence_length},
+               {"accumulation", s->accumulation},
+               {"rank", b->c.lora.rank},
+               {"steps", (double)b->steps},
+               {"ms", 1e3 * g->median},
+               {"ms_min", 1e3 * g->fastest},
+               {"ms_max", 1e3 * g->slowest},
+               {"tok_s", g->tokens / g->median},
+               {"gflop_token", s->flop / g->tokens / 1e9},
+               {"tflop_s", g->flop_s / 1e12},
+               {"gemm_tflop_s", s->gemm_rate / 1e12},
+               {"gemm_share", g->flop_s / s->gemm_rate},
+               {"hfu", g->peak > 0 ? g->flop_s / g->peak : NAN},
+               {"mfu", g->mfu},
+               {"planned_bytes", (double)s->plan.total_bytes},
+               {"device_bytes", g->bytes},
+               {"loss", s->loss}};
     struct bench_row r;
     row_begin(&r, b, "step", plan_recompute_name(s->plan.recompute), 0);
     row_text(&r, "device", "%s", b->ops->device);
@@ -221,7 +244,8 @@ static void say_profile(const struct bench *b)
     if (!b->profile || b->json)
         return;
     printf("profile   run this under Nsight Systems; it records the %lld timed steps:\n"
-           "  nsys profile -c nvtx -p bench -e NSYS_NVTX_PROFILER_REGISTER_ONLY=0 -t cuda,nvtx -o step lorat bench step --profile --shape %s ...\n",
+           "  nsys profile -c nvtx -p bench -e NSYS_NVTX_PROFILER_REGISTER_ONLY=0 -t cuda,nvtx -o step lorat bench step "
+           "--profile --shape %s ...\n",
            (long long)b->steps, b->shape);
     if (b->ops->mark == NULL)
         printf("  (this device has no ranges: nothing is marked)\n");

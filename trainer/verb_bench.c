@@ -10,7 +10,8 @@
 #include "trainer/verbs.h"
 
 static const struct option_row rows[] = {
-    {"shape", "NAME", "the model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, llama3-8b, llama2-7b, smollm2-135m or tiny (default qwen3-0.6b)", 0,
+    {"shape", "NAME",
+     "the model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, llama3-8b, llama2-7b, smollm2-135m or tiny (default qwen3-0.6b)", 0,
      false},
     {"device", "NAME", "auto (default), cpu or cuda", 0, false},
     {"threads", "N", "of the CPU, as compute.threads (default all)", 0, false},
@@ -22,7 +23,8 @@ static const struct option_row rows[] = {
     {"dropout", "P", "LoRA's dropout (default 0)", 0, false},
     {"recompute", "NAME", "auto (default), none, selective or full", 0, false},
     {"memory-limit", "SIZE", "as compute.memory_limit, for example 24GiB", 0, false},
-    {"document-length", "N", "step: tokens of a document: a number, full (a whole row, the default) or mix (seeded, 32 to a row)", 0, false},
+    {"document-length", "N", "step: tokens of a document: a number, full (a whole row, the default) or mix (seeded, 32 to a row)",
+     0, false},
     {"steps", "N", "step: timed optimizer steps, after two that are not (default 10)", 0, false},
     {"seconds", "S", "gemm, ops: time for one row (default 0.3)", 0, false},
     {"only", "TEXT", "gemm, ops: only rows with this in their name", 0, false},
@@ -32,8 +34,10 @@ static const struct option_row rows[] = {
 static const struct option_table table = {
     .verb = "bench",
     .args = "gemm|ops|step",
-    .about = "Measure this device at a model's own sizes, with random weights. gemm: every matrix product of a training step. ops: every other "
-             "operation, its bytes and its share of the rate of a plain copy, and attention. step: whole optimizer steps, tokens a second, "
+    .about = "Measure this device at a model's own sizes, with random weights. gemm: every matrix product of a training step. "
+             "ops: every other "
+             "operation, its bytes and its share of the rate of a plain copy, and attention. step: whole optimizer steps, tokens "
+             "a second, "
              "memory, and the share of the rate that the plain products reach in the same run.",
     .example = "lorat bench step --shape qwen3-8b --recompute full\nlorat bench ops --shape llama3-8b --only rmsnorm",
     .rows = rows,
@@ -61,9 +65,9 @@ static int make_job(struct bench *b, struct err *e)
     buf_printf(&y, "lora: {rank: %lld, dropout: %s}\n", (long long)rank, text_or(o, "dropout", "0"));
     buf_printf(&y, "train: {max_steps: 1000000, warmup_steps: 0, batch: %lld, micro_batch: %lld, learning_rate: 1e-5}\n",
                (long long)(micro * accumulation), (long long)micro);
-    buf_printf(&y, "compute: {device: %s, precision: %s, recompute: %s, memory_limit: %s, threads: %s}\n", text_or(o, "device", "auto"),
-               text_or(o, "precision", "auto"), text_or(o, "recompute", "auto"), text_or(o, "memory-limit", "null"),
-               text_or(o, "threads", "null"));
+    buf_printf(&y, "compute: {device: %s, precision: %s, recompute: %s, memory_limit: %s, threads: %s}\n",
+               text_or(o, "device", "auto"), text_or(o, "precision", "auto"), text_or(o, "recompute", "auto"),
+               text_or(o, "memory-limit", "null"), text_or(o, "threads", "null"));
     int rc = y.failed ? mem_fail(e, "a job", y.n) : config_parse(y.data, y.n, "lorat bench, as a job file", &b->c, e);
     if (rc != 0)
         e->code = ERR_USAGE;
@@ -84,8 +88,10 @@ static int read_options(struct bench *b, struct err *e)
     TRY(bench_shape(b->shape, &b->facts, e));
     TRY(make_job(b, e));
     TRY(options_i64(o, "steps", 1, 1000000, &b->steps, e));
-    if (options_given(o, "seconds") && (!num_parse_f64(options_value(o, "seconds"), &b->budget_s) || !(b->budget_s >= 0 && b->budget_s <= 600)))
-        FAIL(e, ERR_USAGE, "lorat bench: --seconds: found \"%.60s\", expected a number between 0 and 600", options_value(o, "seconds"));
+    if (options_given(o, "seconds") &&
+        (!num_parse_f64(options_value(o, "seconds"), &b->budget_s) || !(b->budget_s >= 0 && b->budget_s <= 600)))
+        FAIL(e, ERR_USAGE, "lorat bench: --seconds: found \"%.60s\", expected a number between 0 and 600",
+             options_value(o, "seconds"));
     if (strcmp(length, "full") == 0)
         document = b->c.data.sequence_length;
     else if (strcmp(length, "mix") != 0)
@@ -102,8 +108,8 @@ static int open_bench(struct bench *b, struct err *e)
     b->n = (int32_t)num_round_up((int64_t)b->c.train.micro_batch * b->c.data.sequence_length, BATCH_ROUND);
     b->head_chunk = plan_head_chunk(&b->facts, b->ops->act, b->n);
     if (!b->json)
-        printf("%s on %s, %s: %d tokens a micro-batch (%d x %d), rank %d\n", b->shape, b->ops->device, dtype_name(b->ops->act), b->n,
-               b->c.train.micro_batch, b->c.data.sequence_length, b->c.lora.rank);
+        printf("%s on %s, %s: %d tokens a micro-batch (%d x %d), rank %d\n", b->shape, b->ops->device, dtype_name(b->ops->act),
+               b->n, b->c.train.micro_batch, b->c.data.sequence_length, b->c.lora.rank);
     return 0;
 }
 

@@ -1,6 +1,6 @@
-/* test_verb_bench.c LORAT [PLUGIN.so] - `lorat bench` runs to the end on the CPU, and with a plug-in on the simulated card: every row
- * is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the counts
- * of docs (parameters of the block linears, the head, the adapter). */
+/* test_verb_bench.c LORAT [PLUGIN.so] - `lorat bench` runs to the end on the CPU, and with a plug-in on the simulated card: every
+ * row is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the
+ * counts of docs (parameters of the block linears, the head, the adapter). */
 #include <sys/wait.h>
 
 #include "tests/check.h"
@@ -62,10 +62,30 @@ static void rows(const char *arguments, const char *const *keys, struct buf *nam
 
 static void test_ops(void)
 {
-    static const char *const wanted[] = {"device copy", "zero", "cast", "copy_2d", "gather_rows", "scatter_rows", "add", "embed_forward", "rmsnorm_forward",
-                                         "rmsnorm_backward", "head_norm_forward", "head_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
-                                         "dropout_apply", "cross_entropy", "cross_entropy_backward", "argmax", "weight_sum", "grad_stats", "adamw_update",
-                                         "attention_forward", "attention_backward"};
+    static const char *const wanted[] = {"device copy",
+                                         "zero",
+                                         "cast",
+                                         "copy_2d",
+                                         "gather_rows",
+                                         "scatter_rows",
+                                         "add",
+                                         "embed_forward",
+                                         "rmsnorm_forward",
+                                         "rmsnorm_backward",
+                                         "head_norm_forward",
+                                         "head_norm_backward",
+                                         "rope",
+                                         "swiglu_forward",
+                                         "swiglu_backward",
+                                         "dropout_apply",
+                                         "cross_entropy",
+                                         "cross_entropy_backward",
+                                         "argmax",
+                                         "weight_sum",
+                                         "grad_stats",
+                                         "adamw_update",
+                                         "attention_forward",
+                                         "attention_backward"};
     static const char *const keys[] = {"us", NULL};
     struct buf names = {0};
     rows("ops", keys, &names);
@@ -80,8 +100,9 @@ static void test_ops(void)
 static void test_gemm(void)
 {
     static const char *const keys[] = {"us", "m", "n", "k", "tflop_s", "best_share", "step_share", NULL};
-    static const char *const wanted[] = {"qkv forward", "o backward", "gate_up forward", "down backward", "head forward", "qkv h = x A'", "gate y += h B'",
-                                         "down dh = dy B", "k dB += dy' h", "gate_up dA += dh' x", "o dx += dh A"};
+    static const char *const wanted[] = {"qkv forward",   "o backward",          "gate_up forward", "down backward",
+                                         "head forward",  "qkv h = x A'",        "gate y += h B'",  "down dh = dy B",
+                                         "k dB += dy' h", "gate_up dA += dh' x", "o dx += dh A"};
     struct buf names = {0};
     rows("gemm", keys, &names);
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
@@ -94,9 +115,10 @@ static void test_gemm(void)
 
 static void test_step(void)
 {
-    static const char *const keys[] = {"ms", "ms_min", "ms_max", "tok_s", "gflop_token", "tflop_s", "gemm_tflop_s", "gemm_share", "planned_bytes", "device_bytes",
-                                       "loss", NULL};
-    static const char *const ways[] = {"step --accumulation 2 --steps 2 --recompute full", "step --accumulation 1 --steps 1 --recompute none --document-length mix --dropout 0.1"};
+    static const char *const keys[] = {"ms",           "ms_min",     "ms_max",        "tok_s",        "gflop_token", "tflop_s",
+                                       "gemm_tflop_s", "gemm_share", "planned_bytes", "device_bytes", "loss",        NULL};
+    static const char *const ways[] = {"step --accumulation 2 --steps 2 --recompute full",
+                                       "step --accumulation 1 --steps 1 --recompute none --document-length mix --dropout 0.1"};
     for (size_t i = 0; i < 2; i++) {
         struct buf names = {0};
         rows(ways[i], keys, &names);
@@ -110,7 +132,7 @@ static void test_refusals(void)
     static const struct {
         const char *arguments, *says;
         int code;
-    } all[] = {{"step --shape qwen3-9b", "Did you mean qwen3-8b?", 2},
+    } all[] = {{"step --shape lama3-8b", "Did you mean llama3-8b?", 2},
                {"speed", "expected gemm, ops or step", 2},
                {"ops --shape tiny --only nothing", "no operation of this name", 2},
                {"step --dropout 2", "lora.dropout", 2},
@@ -128,7 +150,10 @@ static void test_shapes(void)
     static const struct {
         const char *name;
         double blocks, head, adapter;
-    } all[] = {{"qwen3-0.6b", 0.440, 0.156, 10.1}, {"qwen3-1.7b", 1.409, 0.311, 17.4}, {"qwen3-4b", 3.633, 0.389, 33.0}, {"llama2-7b", 6.476, 0.131, 40.0},
+    } all[] = {{"qwen3-0.6b", 0.440, 0.156, 10.1},
+               {"qwen3-1.7b", 1.409, 0.311, 17.4},
+               {"qwen3-4b", 3.633, 0.389, 33.0},
+               {"llama2-7b", 6.476, 0.131, 40.0},
                {"llama3-8b", 6.979, 0.525, 41.9}};
     static const char job[] = "name: a\nmodel: {path: a}\ndata: {train: a}\nlora: {rank: 16}\n";
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

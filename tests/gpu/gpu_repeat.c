@@ -1,6 +1,7 @@
-/* gpu_repeat.c SHAPE [--tokens N] [--bf16] [--only TEXT] - M9: each product and each other operation of a training step at a model's own sizes, three times from
- * the same numbers: alone, alone again, and beside a second backend that keeps the same card busy with products. Every byte that the
- * operation may have touched must be the same each time. Walks the lists of `lorat bench`. */
+/* gpu_repeat.c SHAPE [--tokens N] [--bf16] [--only TEXT] - M9: each product and each other operation of a training step at a
+ * model's own sizes, three times from the same numbers: alone, alone again, and beside a second backend that keeps the same card
+ * busy with products. Every byte that the operation may have touched must be the same each time. Walks the lists of `lorat
+ * bench`. */
 #include "kernels/plugin.h"
 #include "tests/check.h"
 #include "trainer/base/hash.h"
@@ -74,7 +75,8 @@ static void check_call(const char *name, const struct bench_call *c, void *host)
     run_once(c, true, host, beside);
     bool same = memcmp(alone, again, HASH_BYTES) == 0, quiet = memcmp(alone, beside, HASH_BYTES) == 0;
     if (!same || !quiet) {
-        fprintf(stderr, "%s at %s, %s: other bits %s\n", name, c->b->shape, dtype_name(c->b->ops->act), same ? "beside a busy stream" : "the second time");
+        fprintf(stderr, "%s at %s, %s: other bits %s\n", name, c->b->shape, dtype_name(c->b->ops->act),
+                same ? "beside a busy stream" : "the second time");
         check_failures++;
     }
 }
@@ -115,7 +117,8 @@ static void check_type(const struct cuda_plugin *plugin, struct bench *b, enum d
         checked++;
     }
     CHECK(checked > 0);
-    printf("%s, %s, %d tokens: %d of %d operations and products, each three times\n", b->shape, dtype_name(act), b->n, checked, n_ops + n_products);
+    printf("%s, %s, %d tokens: %d of %d operations and products, each three times\n", b->shape, dtype_name(act), b->n, checked,
+           n_ops + n_products);
     free(host);
     pool_close(&pool);
     b->ops->close(b->ops);
@@ -126,8 +129,14 @@ static const struct option_row rows[] = {
     {"only", "TEXT", "operations and products with this in their name", 0, false},
     {"bf16", NULL, "leave F32 out", 0, false},
 };
-static const struct option_table table = {.verb = "repeat", .args = "SHAPE", .about = "M9", .example = "gpu_repeat qwen3-8b --tokens 2048", .rows = rows,
-                                          .n_rows = sizeof rows / sizeof rows[0], .min_args = 1, .max_args = 1};
+static const struct option_table table = {.verb = "repeat",
+                                          .args = "SHAPE",
+                                          .about = "M9",
+                                          .example = "gpu_repeat qwen3-8b --tokens 2048",
+                                          .rows = rows,
+                                          .n_rows = sizeof rows / sizeof rows[0],
+                                          .min_args = 1,
+                                          .max_args = 1};
 
 static int read_shape(struct bench *b, struct err *e)
 {

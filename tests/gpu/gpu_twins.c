@@ -1,6 +1,6 @@
-/* gpu_twins.c CARD.so TWIN.so [--spoiled] - every wrapper of kernels/cuda/device.cuh: what the first build of twins.cu gives (a card)
- * against the second (the simulator's host twins), over many seeded inputs. --spoiled: one bit of what the first gives is turned, and
- * every wrapper must be found to differ. */
+/* gpu_twins.c CARD.so TWIN.so [--spoiled] - every wrapper of kernels/cuda/device.cuh: what the first build of twins.cu gives (a
+ * card) against the second (the simulator's host twins), over many seeded inputs. --spoiled: one bit of what the first gives is
+ * turned, and every wrapper must be found to differ. */
 #include <dlfcn.h>
 
 #include "kernels/plugin.h"
@@ -111,8 +111,8 @@ static int differences(const struct twin_case *c, int which, twins_run_fn card, 
         got[n_out - 1] ^= 0x00400040u; /* seen by every comparison */
     for (size_t i = 0; i < n_out; i++)
         if (!same(c, got[i], want[i]) && differ++ == 0)
-            fprintf(stderr, "%s: thread %zu, word %zu is %08x (%.9g), expected %08x (%.9g), round %u\n", c->name, i / (size_t)c->out, i % (size_t)c->out,
-                    got[i], number(got[i]), want[i], number(want[i]), round);
+            fprintf(stderr, "%s: thread %zu, word %zu is %08x (%.9g), expected %08x (%.9g), round %u\n", c->name,
+                    i / (size_t)c->out, i % (size_t)c->out, got[i], number(got[i]), want[i], number(want[i]), round);
     return differ;
 }
 
