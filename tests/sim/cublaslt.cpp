@@ -223,10 +223,18 @@ bool known(cublasLtHandle_t h) { return h && *(int *)h == HANDLE; }
 size_t cublasLtGetVersion(void) { return LT_SIM_VERSION; }
 const char *cublasLtGetStatusName(cublasStatus_t s)
 {
-    return s == CUBLAS_STATUS_INVALID_VALUE   ? "CUBLAS_STATUS_INVALID_VALUE"
-           : s == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
-           : s == CUBLAS_STATUS_SUCCESS       ? "CUBLAS_STATUS_SUCCESS"
-                                              : "CUBLAS_STATUS_INTERNAL_ERROR";
+    switch (s) {
+    case CUBLAS_STATUS_SUCCESS:
+        return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_INVALID_VALUE:
+        return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+        return "CUBLAS_STATUS_NOT_SUPPORTED";
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+        return "CUBLAS_STATUS_EXECUTION_FAILED";
+    default:
+        return "CUBLAS_STATUS_INTERNAL_ERROR";
+    }
 }
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
