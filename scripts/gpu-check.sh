@@ -221,7 +221,7 @@ bench_rows() { # KIND LIMIT OPTION...: the table goes to the log
     kind=$1 limit=$2
     shift 2
     if [ -n "$dry" ]; then printf 'bench %s\n    (at most %s s) %s bench %s %s\n' "$kind" "$limit" "$lorat" "$kind" "$*"; return; fi
-    step "$limit" "$lorat" bench "$kind" --json --device cuda "$@" || { failed=1; row "bench $kind" "-" "FAILED (exit code $?)"; return; }
+    step "$limit" "$lorat" bench "$kind" --json --device cuda "$@" || { failed=1; row "bench $kind" "-" "FAILED (exit code $rc)"; return; }
     cp "$tmp/out" "$tmp/$kind.json"
 }
 if [ -n "$quick" ]; then
@@ -261,7 +261,7 @@ else
             echo "PEFT, $shape: $python tests/bench/compare_peft_cuda.py $lorat --shape $shape"
             continue
         fi
-        step 240 "$python" "$data/tests/bench/compare_peft_cuda.py" "$lorat" --shape $shape --json || { row "against PEFT, $shape" "-" "FAILED (exit code $?)"; failed=1; continue; }
+        step 240 "$python" "$data/tests/bench/compare_peft_cuda.py" "$lorat" --shape $shape --json || { row "against PEFT, $shape" "-" "FAILED (exit code $rc)"; failed=1; continue; }
         row "against PEFT, $shape" "$([ "$slug" = h200 ] && { [ $shape = qwen3-8b ] && echo 1.8x || echo 3x; } || echo -)" \
             "$(field ratio)x: $(field lorat_tok_s) against $(field peft_tok_s) tok/s ($(field peft_setting))"
     done

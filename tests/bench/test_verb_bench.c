@@ -9,6 +9,7 @@
 #include "trainer/bench_shape.h"
 #include "trainer/config.h"
 #include "trainer/lora.h"
+#include "trainer/plan.h"
 
 static const char *lorat, *device = "cpu";
 
@@ -171,6 +172,17 @@ static void test_shapes(void)
     }
 }
 
+/* The peak is known of the very cards of the table and of no relative of theirs. */
+static void test_peaks(void)
+{
+    CHECK_NEAR(plan_card_peak("NVIDIA GeForce RTX 3090, 8.6"), 71e12, 1);
+    CHECK_NEAR(plan_card_peak("NVIDIA H200, 9.0"), 989e12, 1);
+    static const char *const others[] = {"NVIDIA GeForce RTX 3090 Ti, 8.6", "NVIDIA GeForce RTX 4090 Laptop GPU, 8.9",
+                                         "NVIDIA L40S, 8.9", "NVIDIA H200 NVL, 9.0", "simulated card"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        CHECK(plan_card_peak(others[i]) == 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2)
@@ -181,6 +193,7 @@ int main(int argc, char **argv)
         device = "cuda";
     } else {
         test_shapes();
+        test_peaks();
         test_refusals();
     }
     test_ops();
