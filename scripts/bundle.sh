@@ -1,7 +1,8 @@
 #!/bin/sh
 # bundle.sh [--glibc 2.NN] - lorat as one archive that runs where nothing of it is installed: the program, the CUDA plug-in when nvcc is here,
-# every shared library they need but the system's C library and NVIDIA's, the jobs and the pages. x86-64 Linux with glibc 2.34 or later, or
-# as late as the machine this is built on asks for: the script says which, and refuses more than --glibc (default 2.36).
+# every shared library they need but NVIDIA's and the run-time libraries of C and C++, the jobs and the pages. Those last ones (libc, libm,
+# libstdc++, libgcc_s) are every system's own: a newer one serves, while one from here would ask for this system's glibc. What the archive
+# asks for is said at the end: on Debian 12 that is glibc 2.34. More than --glibc (default 2.36) is refused.
 #
 #   lorat-VERSION-x86_64/bin/lorat
 #   .../lib/lorat/             lorat_cuda.so and the libraries; bin/lorat looks there first
@@ -47,12 +48,13 @@ cp scripts/setup.sh scripts/setup-cuda.sh "$root/scripts/"
 [ ! -e scripts/gpu-check.sh ] || cp scripts/gpu-check.sh "$root/scripts/"
 
 programs() { find "$root/bin" "$root/lib" -type f -exec sh -c 'head -c 4 "$1" | grep -q ELF' - {} \; -print; }
-# Name and path of each library that programs need, the C library's own and NVIDIA's left out.
+own='^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|nsl|anl|mvec|stdc[+][+]|gcc_s)[.]so[.0-9]*)$'
+nvidia='^lib(cuda|cudart|cublas|cublasLt|cudnn|nccl|nvidia)[^ ]*$'
+# Name and path of each library that programs need, the system's own and NVIDIA's left out.
 libraries() {
     for p in $(programs); do
         env -u LD_LIBRARY_PATH ldd "$p" 2>/dev/null
-    done | awk '/=> \// { print $1, $3 }' | sort -u |
-        grep -vE '^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|nsl|anl|mvec)\.so[.0-9]*|lib(cuda|cudart|cublas|cublasLt|cudnn|nccl|nvidia)[^ ]*) '
+    done | awk -v own="$own" -v nvidia="$nvidia" '/=> \// && $1 !~ own && $1 !~ nvidia { print $1, $3 }' | sort -u
 }
 say "gathering libraries"
 libraries | while read -r library path; do
@@ -62,8 +64,10 @@ libraries | while read -r library path; do
 done
 strip --strip-debug "$root"/bin/* "$root"/lib/lorat/*.so*
 
-newest=$(programs | xargs objdump -T 2>/dev/null | grep -o 'GLIBC_2\.[0-9]*' | sort -t. -k2 -n -u | tail -n 1 | cut -d_ -f2)
-say "needs glibc $newest or later"
+programs | xargs objdump -T >"$tmp/symbols" 2>/dev/null
+newest=$(grep -o 'GLIBC_2\.[0-9]*' "$tmp/symbols" | sort -t. -k2 -n -u | tail -n 1 | cut -d_ -f2)
+cxx=$(grep -o 'GLIBCXX_3\.4\.[0-9]*' "$tmp/symbols" | sort -t. -k3 -n -u | tail -n 1)
+say "needs glibc $newest, and a libstdc++ that has $cxx"
 [ "$(printf '%s\n%s\n' "$newest" "$most" | sort -t. -k2 -n | tail -n 1)" = "$most" ] ||
     fail "glibc $newest, expected at most $most. Build on an older system, or say --glibc $newest"
 
@@ -71,7 +75,7 @@ out=$build_folder/$name.tar.gz
 tar -C "$tmp" --sort=name --owner=0 --group=0 --numeric-owner -czf "$out.part" "$name"
 mv "$out.part" "$out"
 
-# The proof: elsewhere, with nothing in the environment, everything comes from the bundle but the C library and NVIDIA's.
+# The proof: elsewhere, with nothing in the environment, everything comes from the bundle but what is left out by name.
 mkdir "$tmp/elsewhere"
 tar -C "$tmp/elsewhere" -xzf "$out"
 rm -rf "$root"
@@ -79,7 +83,7 @@ cd "$tmp/elsewhere/$name"
 env -i bin/lorat version || fail "the unpacked program does not run"
 env -i bin/lorat config configs/quickstart.yaml >/dev/null || fail "the unpacked program does not read a job"
 root=$tmp/elsewhere/$name
-outside=$(env -i LD_TRACE_LOADED_OBJECTS=1 bin/lorat | awk '/=> \// { print $3 }' | grep -v "^$root/" | grep -vE '/(lib(c|m|dl|rt|pthread|resolv|util|nsl|anl|mvec)\.so[.0-9]*)$' || true)
+outside=$(env -i LD_TRACE_LOADED_OBJECTS=1 bin/lorat | awk -v own="$own" -v root="$root/" '/=> \// && $1 !~ own && index($3, root) != 1 { print $3 }')
 [ -z "$outside" ] || fail "the unpacked program takes from the system: $outside"
 cd "$OLDPWD"
 say "$out ($(du -h "$out" | cut -f1))"
