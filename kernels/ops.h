@@ -7,7 +7,7 @@
  *
  * Memory: every pointer is device memory of this backend (host memory for the CPU), given by `alloc`. Operations are queued in
  *   order on one stream and may still be running when the call returns; `download` and `sync` wait. Host arguments are copied
- *   before the call returns.
+ *   before the call returns. (A second queue beside it has `fetch` alone.)
  * Errors: operations return nothing. The first failure is remembered, later operations do nothing, and `sync`, `download` and
  *   `check` report it. A caller therefore checks once a step.
  * Determinism: with the same binary, device, libraries and thread count, every operation gives the same bits for the same
@@ -78,6 +78,7 @@ struct dropout {
  * j / 4, module).v[j % 4] (rng.h): one Philox block serves four neighbours. */
 static inline uint64_t dropout_key(const struct dropout *d) { return d->seed ^ (uint64_t)d->step * 0x9E3779B97F4A7C15u; }
 
+enum { FETCH_SLOTS = 2 };
 struct ops {
     const char *name;      /* "cpu", "cuda" */
     char device[96];       /* "AMD EPYC, 2 threads, AVX-512 BF16" */
@@ -98,6 +99,16 @@ struct ops {
     int (*sync)(struct ops *o, struct err *e);
     int (*check)(struct ops *o, struct err *e); /* the remembered failure, without waiting */
     void (*close)(struct ops *o);
+
+    /* ---- a second queue, for weights that do not stay on the device ---- */
+    /* Host memory that the device reads by itself, at the full speed of the bus. Freed with `release_host`. */
+    int (*alloc_host)(struct ops *o, size_t bytes, void **out, struct err *e);
+    void (*release_host)(struct ops *o, void *p);
+    /* dst (bytes) = src_host (of `alloc_host`, unchanged until `fetch_wait` has been queued and waited for), on the second queue: after
+     * everything queued on the first so far, beside what is queued there from now on. slot 0..FETCH_SLOTS-1 names it for fetch_wait. */
+    void (*fetch)(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes);
+    /* What is queued on the first queue from now on waits for the slot's last fetch. The host waits for nothing. */
+    void (*fetch_wait)(struct ops *o, int slot);
 
     /* ---- simple memory operations ---- */
     void (*zero)(struct ops *o, void *p, size_t bytes);

@@ -49,6 +49,8 @@ int cpu_memory(struct ops *o, int64_t *free_bytes, int64_t *total_bytes, struct 
 void cpu_upload(struct ops *o, void *dst, const void *src_host, size_t bytes);
 int cpu_download(struct ops *o, void *dst_host, const void *src, size_t bytes, struct err *e);
 int cpu_check(struct ops *o, struct err *e);
+void cpu_fetch(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes);
+void cpu_fetch_wait(struct ops *o, int slot);
 
 /* rows.c */
 void gather_rows(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const int32_t *index, int32_t n, int32_t cols);

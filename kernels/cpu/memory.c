@@ -71,6 +71,10 @@ int cpu_download(struct ops *o, void *dst_host, const void *src, size_t bytes, s
     return 0;
 }
 
+/* There is one queue, and it is empty: a fetch is done at once. */
+void cpu_fetch(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes) { cpu_upload(o, dst, src_host, bytes); }
+void cpu_fetch_wait(struct ops *o, int slot) {}
+
 /* The number that a small text file of the kernel begins with, or follows `key` in it; -1 when there is none. */
 static int64_t kernel_number(const char *path, const char *key)
 {

@@ -129,6 +129,10 @@ int ops_cpu_open_isa(enum dtype act, int threads, enum cpu_isa isa, struct ops *
     o->set_workspace = set_workspace;
     o->upload = cpu_upload;
     o->download = cpu_download;
+    o->alloc_host = cpu_alloc;
+    o->release_host = cpu_release;
+    o->fetch = cpu_fetch;
+    o->fetch_wait = cpu_fetch_wait;
     o->sync = cpu_check;
     o->check = cpu_check;
     o->close = cpu_close;

@@ -5,7 +5,8 @@
  * templates over the element type, no C++ library, device features only through device.cuh.
  *
  * Order: everything is queued on `stream`. Small uploads travel on `uploads` into a staging ring on the device and are copied into
- * place on `stream`, so that the bus works while kernels run (staging.cu). */
+ * place on `stream`, so that the bus works while kernels run (staging.cu). Weights that do not stay on the card come on a second
+ * queue (fetch.cu, nccl.cu). */
 #ifndef LORAT_CUDA_H
 #define LORAT_CUDA_H
 
@@ -20,6 +21,7 @@ extern "C" {
 }
 
 struct lt;      /* lt.cu: cuBLASLt and the plans of products */
+struct fetching; /* fetch.cu: the second queue */
 struct staging; /* staging.cu: pinned host memory and its ring on the device */
 /* $LORAT_ATTENTION: auto is the fastest that takes the shape; the others are for tests and comparisons (attention.cu). */
 enum attention_path { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_MMA, ATTENTION_CUDNN };
@@ -36,6 +38,7 @@ struct cuda {
     bool failed;           /* sticky: see `check` in ops.h */
     struct err error;
     struct staging *staging;
+    struct fetching *fetching;
     struct lt *lt;
 };
 static inline struct cuda *cuda_of(const struct ops *o) { return (struct cuda *)o->state; }

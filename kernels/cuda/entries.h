@@ -26,6 +26,17 @@ int cuda_download(struct ops *o, void *dst_host, const void *src, size_t bytes, 
 int staging_open(struct cuda *c, struct err *e);
 void staging_close(struct cuda *c);
 
+/* fetch.cu. fetch_begin: the second queue, once everything queued on the first so far is done; NULL after a failure. fetch_end: the
+ * slot's fetch is what was queued there since. */
+int cuda_alloc_host(struct ops *o, size_t bytes, void **out, struct err *e);
+void cuda_release_host(struct ops *o, void *p);
+void cuda_fetch(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes);
+void cuda_fetch_wait(struct ops *o, int slot);
+cudaStream_t fetch_begin(struct cuda *c, const char *where);
+void fetch_end(struct cuda *c, int slot, const char *where);
+int fetch_open(struct cuda *c, struct err *e);
+void fetch_close(struct cuda *c);
+
 /* lt.cu, lt_tune.cu, gemm.cu, linear.cu */
 int lt_open(struct cuda *c, struct err *e);
 void lt_close(struct cuda *c);

@@ -33,6 +33,10 @@ static void fill_table(struct ops *o)
     o->set_workspace = set_workspace;
     o->upload = cuda_upload;
     o->download = cuda_download;
+    o->alloc_host = cuda_alloc_host;
+    o->release_host = cuda_release_host;
+    o->fetch = cuda_fetch;
+    o->fetch_wait = cuda_fetch_wait;
     o->sync = cuda_sync;
     o->check = cuda_check;
     o->close = cuda_close;
@@ -74,6 +78,7 @@ void cuda_close(struct ops *o)
         return;
     attention_select_close(c);
     lt_close(c);
+    fetch_close(c);
     staging_close(c);
     if (c->uploads)
         cudaStreamDestroy(c->uploads);
@@ -157,6 +162,7 @@ static int begin(struct cuda *c, struct err *e)
     TRY(attention_path_read(&c->attention, e));
     TRY(attention_select_open(c, p.major, p.minor, e));
     TRY(staging_open(c, e));
+    TRY(fetch_open(c, e));
     return lt_open(c, e);
 }
 
