@@ -175,11 +175,12 @@ int e2e_run_how(const struct e2e_how *how, const char *format, ...)
 void e2e_job(const char *path, const char *name, const char *model)
 {
     struct buf b = {0};
+    const char *device = getenv("LORAT_TEST_DEVICE");
     buf_printf(&b,
                "name: %s\nmodel:\n  path: %s/%s\ndata:\n  train: d.h5\n  sequence_length: 32\nlora:\n  rank: 4\n  dropout: 0.1\n"
                "train:\n  max_steps: 6\n  batch: 4\n  micro_batch: 4\n  warmup_steps: 3\n  learning_rate: 1.0e-3\n"
-               "compute:\n  device: cpu\n  precision: f32\n  threads: 1\neval:\n  every: 100\ncheckpoint:\n  every: 1\n",
-               name, e2e_golden, model);
+               "compute:\n  device: %s\n  precision: f32\n  threads: 1\neval:\n  every: 100\ncheckpoint:\n  every: 1\n",
+               name, e2e_golden, model, device != NULL ? device : "cpu");
     e2e_write(path, b.data);
     buf_free(&b);
 }

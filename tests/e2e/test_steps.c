@@ -68,8 +68,13 @@ static void open_run(struct run *r, const struct config *c)
 static void frozen_hash(struct run *r, char hex[HASH_HEX])
 {
     uint8_t hash[HASH_BYTES];
-    hash_bytes(r->job.model.memory[ARENA_FROZEN], r->job.model.arenas[ARENA_FROZEN].used, hash);
+    size_t bytes = r->job.model.arenas[ARENA_FROZEN].used;
+    void *copy = malloc(bytes);
+    struct err e = {0};
+    CHECK_OK(r->job.ops->download(r->job.ops, copy, r->job.model.memory[ARENA_FROZEN], bytes, &e), &e);
+    hash_bytes(copy, bytes, hash);
     hash_hex(hash, hex);
+    free(copy);
 }
 
 static struct optim_result step(struct run *r, bool blind)

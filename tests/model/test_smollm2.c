@@ -1,4 +1,4 @@
-/* test_smollm2.c - M3: SmolLM2-135M-Instruct from its GGUF file, with the adapter of a formula: logits, loss and every matrix's
+/* test_smollm2.c [--device cuda] - M3: SmolLM2-135M-Instruct from its GGUF file, with the adapter of a formula: logits, loss and every matrix's
  * first gradient against transformers and PEFT in float64 (tests/golden/make_smollm2.py). f32: at most 1e-5, or twice the error
  * that PyTorch has in float32 where that is more; bf16: at most 1.5 times the error that PyTorch has in bfloat16. Prints the
  * measured errors, PyTorch's own in brackets. */
@@ -126,8 +126,13 @@ static void check_gradients(struct golden *g)
     free(grads);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    golden_cuda = argc == 3 && strcmp(argv[1], "--device") == 0 && strcmp(argv[2], "cuda") == 0;
+    if (argc != 1 && !golden_cuda)
+        return 2;
+    if (golden_cuda && !plugin_card_present())
+        CHECK_SKIP("no NVIDIA card");
     if (!io_exists(GGUF)) {
         printf("skipped: there is no " GGUF "\n");
         return 77;
