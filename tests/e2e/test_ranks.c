@@ -14,7 +14,7 @@
 static void test_same_bits(void)
 {
     E2E_RUN(0, JOB, 2, 1, "one");
-    E2E_RUN(0, JOB, 2, 2, "two"); /* another order of sums than one rank with micro-batches of two: compared below with 1 x 2 */
+    E2E_RUN(0, JOB, 2, 2, "two");
     E2E_RUN(0, JOB, 1, 1, "four-micro");
     E2E_RUN(0, JOB, 1, 4, "four");
     CHECK(e2e_same("runs/one/adapter/adapter_model.safetensors", "runs/two/adapter/adapter_model.safetensors"));
