@@ -56,6 +56,8 @@ static void test_classes(void)
         "data.shuffle", "data.too_long", "lora.rank",       "lora.alpha",           "lora.dropout",
         "lora.targets", "lora.scaling",  "lora.start_from", "train.batch",          "compute.precision"};
     static const char *const free_keys[] = {"data.allow_unsealed",  "train.micro_batch",   "compute.recompute", "compute.gpus",
+                                            "model.placement",       "compute.ranks",       "compute.parallel",  "compute.interconnect",
+                                            "compute.peer_timeout",
                                             "compute.memory_limit", "eval.every",          "eval.max_tokens",
                                             "eval.prompts",         "eval.answer_tokens",  "checkpoint.every",
                                             "checkpoint.keep",      "checkpoint.keep_best"};
