@@ -17,6 +17,7 @@
     X("verify", verb_verify, "prove a claim on this machine: verify resume JOB")                 \
     X("tune", verb_tune, "choose the fastest algorithms for a job's products on this card")      \
     X("bench", verb_bench, "measure this device at a model's sizes: bench gemm, ops, step")       \
+    X("doctor", verb_doctor, "what of this machine stands in a run's way, and what to do")   \
     X("version", verb_version, "version, libraries and what this CPU can do")                    \
     X("help", verb_help, "help on a verb")
 
