@@ -146,7 +146,7 @@ static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recomp
     p->loader_bytes = k->loader_bytes;
     p->parameters = k->l->n_parameters;
     p->total_bytes = k->d->reserve + (k->d->cuda ? 0 : k->loader_bytes);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < (k->d->cuda ? ARENAS_DEVICE : ARENAS); i++)
         p->total_bytes += (int64_t)p->arenas[i].used;
     double span = k->c->data.sequence_length, efficiency = (double)n / (double)(n + k->d->tokens_half);
     p->flop_token = plan_flop(k->f, k->l, r, span);

@@ -35,7 +35,7 @@ struct plan {
     int32_t micro_batch, accumulation;
     enum cfg_recompute recompute;
     struct model_shape shape;
-    struct arena arenas[3]; /* counted */
+    struct arena arenas[ARENAS]; /* counted */
     int64_t loader_bytes, total_bytes; /* total: arenas + loader + reserve */
     int64_t parameters;     /* trainable, without padding */
     double flop_token;      /* executed per token with the chosen recomputation, every position a target */
