@@ -35,7 +35,7 @@ struct interconnect_seen {
     int ranks;
     bool counted;        /* the counters could be read before and after */
     uint64_t nvlink;     /* bytes that the busiest card sent over NVLink in between */
-    uint64_t collective; /* bytes of the buffers that were summed and gathered */
+    uint64_t collective; /* as comm.h counts the bytes of sums and gathers */
     struct interconnect_log log;
 };
 /* proof: a clause. */

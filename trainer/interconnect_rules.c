@@ -135,17 +135,17 @@ static enum machine_way by_log(const struct interconnect_log *l, bool off_nvlink
     return WAY_UNKNOWN;
 }
 
-/* A sum or a gather over n ranks takes at least (n-1)/n of the buffer out of each card. Half of that is proof: other traffic between
- * cards is small. A tenth or less is proof of the contrary. Counters that do not move at all may be ones that this card does not
- * keep, and then NCCL's log decides. */
+/* A ring over n ranks takes 2 (n-1)/n of a sum's buffer out of each card, and half of that of a gather's, which comm.h counts by half.
+ * Half of that is proof: other traffic between cards is small. A tenth or less is proof of the contrary. Counters that do not move at
+ * all may be ones that this card does not keep, and then NCCL's log decides. */
 enum machine_way interconnect_verdict(const struct interconnect_seen *s, char proof[200])
 {
     char nvlink[32], all[32];
-    double least = s->ranks > 0 ? (double)s->collective * (s->ranks - 1) / s->ranks : 0;
+    double whole = s->ranks > 0 ? 2.0 * (double)s->collective * (s->ranks - 1) / s->ranks : 0;
     num_format_bytes(nvlink, s->nvlink);
     num_format_bytes(all, s->collective);
-    if (s->counted && s->nvlink > 0 && least > 0) {
-        double share = (double)s->nvlink / least;
+    if (s->counted && s->nvlink > 0 && whole > 0) {
+        double share = (double)s->nvlink / whole;
         snprintf(proof, 200, "the cards' counters: %s sent over NVLink for %s summed and gathered", nvlink, all);
         if (share >= 0.5)
             return WAY_NVLINK;

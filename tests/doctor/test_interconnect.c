@@ -122,7 +122,7 @@ static void verdict(const char *log, bool counted, double share, enum machine_wa
 {
     struct interconnect_seen s = {.ranks = 2, .counted = counted, .collective = 1000000000};
     char proof[200];
-    s.nvlink = (uint64_t)(share * 5e8); /* of the half that leaves each of two cards at least */
+    s.nvlink = (uint64_t)(share * 1e9); /* what a ring of two takes out of each card */
     interconnect_read_log(log, strlen(log), &s.log);
     CHECK_STR(machine_way_name(interconnect_verdict(&s, proof)), machine_way_name(want));
     CHECK_HAS(proof, because);
@@ -130,13 +130,13 @@ static void verdict(const char *log, bool counted, double share, enum machine_wa
 
 static void test_verdict(void)
 {
-    verdict(by_nvlink, true, 2, WAY_NVLINK, "counters");
+    verdict(by_nvlink, true, 1, WAY_NVLINK, "counters");
     verdict("", true, 1, WAY_NVLINK, "counters");
     verdict("", true, 0.3, WAY_UNKNOWN, "counters");
     verdict(by_nvlink, true, 0, WAY_NVLINK, "log");   /* a card that keeps no counters */
     verdict(by_nvlink, true, 0.01, WAY_PEER, "log");  /* counters that work and did not move: not over NVLink, whatever was planned */
     verdict(by_host, true, 0, WAY_HOST, "shared host memory");
-    verdict(by_host, true, 2, WAY_NVLINK, "counters");
+    verdict(by_host, true, 0.6, WAY_NVLINK, "counters");
     verdict(by_nvlink, false, 0, WAY_NVLINK, "ring of type NVL");
     verdict(by_peer, false, 0, WAY_PEER, "ring of type PHB");
     verdict(by_host, false, 0, WAY_HOST, "2 channels");
