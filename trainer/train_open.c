@@ -9,6 +9,7 @@
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
+#include "trainer/preflight.h"
 #include "trainer/train_internal.h"
 #include "trainer/tuned.h"
 
@@ -300,6 +301,14 @@ static void introduce(const struct run *r)
              num_format_bytes(memory, (uint64_t)p->total_bytes));
 }
 
+/* Before memory is taken: the arenas may leave no room for it. Ranks of the CPU share memory, which needs no proof. */
+static int test_links(struct run *r, struct err *e)
+{
+    if (r->job.comm.ranks < 2 || r->job.ops->unified)
+        return 0;
+    return preflight(&r->job.comm, r->job.ops, &(struct preflight_options){.least_gb_s = 2}, NULL, e);
+}
+
 static void rank_tick(void *arg)
 {
     struct run *r = arg;
@@ -342,6 +351,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     introduce(r);
     TRY(enter_together(r, e));
     TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
+    TRY(test_links(r, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));
