@@ -14,7 +14,7 @@
 /* What sums have cost since the loop last set it to zero; filled by the implementation at the latest when the sum's result is read. */
 struct comm_cost {
     double wait_s; /* the step could do nothing else meanwhile (exposed communication) */
-    int64_t bytes; /* of the buffers that were summed; one that is gathered counts half, as half as much of it travels */
+    int64_t bytes; /* of the buffers that were summed */
 };
 struct comm {
     int rank, ranks;
@@ -23,9 +23,6 @@ struct comm {
     /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream where the
      * backend can, else waits. */
     int (*sum)(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e);
-    /* dst (ranks x bytes_each, device) = the shards (bytes_each, device) of all ranks in rank order. As a fetch of that slot (ops.h): on
-     * the second queue where the backend can, else it waits. */
-    int (*gather)(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e);
     /* v (n) on the host: sum over ranks in rank order, the same bits on every rank. */
     int (*sum_host)(struct comm *c, double *v, int n, struct err *e);
     /* bytes of rank 0 to all. */

@@ -96,19 +96,11 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Memory of the host between a device that it cannot read and the board. */
-static int stage_for(struct comm *c, const struct ops *o, struct err *e)
+static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e)
 {
     struct local *l = c->state;
     if (!o->unified && l->stage == NULL && (l->stage = mem_alloc(RANKS_CHUNK, sizeof *l->stage)) == NULL)
         return mem_fail(e, "the buffer that sums go through", RANKS_CHUNK * sizeof *l->stage);
-    return 0;
-}
-
-static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e)
-{
-    struct local *l = c->state;
-    TRY(stage_for(c, o, e));
     TRY(o->sync(o, e)); /* what was queued before is not the sum's cost */
     double start = now_s();
     for (int64_t at = 0; at < count; at += RANKS_CHUNK) {
@@ -122,32 +114,6 @@ static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, str
     }
     c->cost.wait_s += now_s() - start;
     c->cost.bytes += count * (int64_t)sizeof *p;
-    return o->check(o, e);
-}
-
-/* Through the board, a chunk at a time; the slot's fetch is over when this returns. Reading another rank's part needs no barrier of its
- * own: see `exchange`. */
-static int local_gather(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e)
-{
-    enum { CHUNK = RANKS_CHUNK * (int)sizeof(float) };
-    const float *board;
-    TRY(stage_for(c, o, e));
-    TRY(o->sync(o, e)); /* what was queued may still use dst */
-    double start = now_s();
-    for (int64_t at = 0; at < bytes_each; at += CHUNK) {
-        size_t n = (size_t)(bytes_each - at < CHUNK ? bytes_each - at : CHUNK);
-        const void *mine = (const char *)shard + at;
-        struct local *l = c->state;
-        if (!o->unified) {
-            TRY(o->download(o, l->stage, mine, n, e));
-            mine = l->stage;
-        }
-        TRY(exchange(c, mine, n, &board, e));
-        for (int r = 0; r < c->ranks; r++)
-            o->upload(o, (char *)dst + r * bytes_each + at, board + (int64_t)r * RANKS_CHUNK, n);
-    }
-    c->cost.wait_s += now_s() - start;
-    c->cost.bytes += bytes_each * c->ranks / 2;
     return o->check(o, e);
 }
 
@@ -209,7 +175,7 @@ int comm_local(struct ranks_shared *s, int rank, struct comm *out, struct err *e
     if (l == NULL)
         return mem_fail(e, "the ranks' table", sizeof *l);
     *l = (struct local){.s = s, .parent = getppid()};
-    *out = (struct comm){.rank = rank, .ranks = s->ranks, .state = l, .sum = local_sum, .gather = local_gather, .sum_host = local_sum_host, .share = local_share,
+    *out = (struct comm){.rank = rank, .ranks = s->ranks, .state = l, .sum = local_sum, .sum_host = local_sum_host, .share = local_share,
                          .same = local_same, .alive = local_alive, .close = local_close};
     return 0;
 }

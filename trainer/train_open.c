@@ -9,7 +9,6 @@
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
-#include "trainer/preflight.h"
 #include "trainer/train_internal.h"
 #include "trainer/tuned.h"
 
@@ -270,7 +269,6 @@ static int compare_ranks(struct run *r, struct err *e)
     TRY(c->same(c, "job", &r->job.c, sizeof r->job.c, e));
     TRY(c->same(c, "dataset", r->state.dataset, sizeof r->state.dataset, e));
     TRY(c->same(c, "number of steps", &r->total, sizeof r->total, e));
-    TRY(c->same(c, "placement", &r->job.plan.shape.place, sizeof r->job.plan.shape.place, e));
     return c->same(c, "plan", &r->job.plan.micro_batch, sizeof r->job.plan.micro_batch, e);
 }
 
@@ -300,24 +298,6 @@ static void introduce(const struct run *r)
     log_note("plan     %lld steps of %d rows (%d x %d), recompute %s, %s, %s planned", (long long)r->total, r->job.c.train.batch, p->accumulation,
              p->micro_batch, plan_recompute_name(p->recompute), p->device.act == DT_BF16 ? "bf16" : "f32",
              num_format_bytes(memory, (uint64_t)p->total_bytes));
-}
-
-/* Where the base lies, where that is not plain. */
-static void introduce_base(const struct run *r)
-{
-    const struct plan_device *d = &r->job.plan.device;
-    if (d->unequal[0] != '\0' && r->lead)
-        log_warn("%s: not alike; every step takes as long as the slower of them needs", d->unequal);
-    if (d->cards > 1 || r->job.plan.shape.place.kind != FROZEN_RESIDENT)
-        log_note("base     %s", r->job.plan.base);
-}
-
-/* Before memory is taken: the arenas may leave no room for it. Ranks of the CPU share memory, which needs no proof. */
-static int test_links(struct run *r, struct err *e)
-{
-    if (r->job.comm.ranks < 2 || r->job.ops->unified)
-        return 0;
-    return preflight(&r->job.comm, r->job.ops, &(struct preflight_options){.least_gb_s = 2}, NULL, e);
 }
 
 static void rank_tick(void *arg)
@@ -360,10 +340,8 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     TRY(compare_ranks(r, e));
     TRY(comm->share(&r->job.comm, r->state.base, sizeof r->state.base, e));
     introduce(r);
-    introduce_base(r);
     TRY(enter_together(r, e));
     TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
-    TRY(test_links(r, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));
