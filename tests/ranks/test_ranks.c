@@ -111,7 +111,7 @@ static void test_losses(void)
         const char *says;
     } cases[] = {
         {{SIGKILL, 7}, 0, 2, ERR_PEER, "rank 1 was killed by signal 9 (Killed) at step 7 (training)"},
-        {{SIGSEGV, 0}, 0, 2, ERR_PEER, "rank 1 was killed by signal 11"},
+        {{SIGABRT, 0}, 0, 2, ERR_PEER, "rank 1 was killed by signal 6"},
         {{SIGSTOP, 3}, 0.5, 2.5, ERR_PEER, "rank 1 has not moved for 0.5 s at step 3 (training)"},
         {{0, 5}, 0, 2, ERR_DEVICE, "rank 1: out of memory"},
         {{-1, 5}, 0, 2, ERR_PEER, "rank 1 ended with exit code 3 at step 5 (training)"},
