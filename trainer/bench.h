@@ -32,6 +32,7 @@ bool bench_wanted(const struct bench *b, const char *name);
 int bench_gemm(struct bench *b, struct err *e);
 int bench_ops(struct bench *b, struct err *e);
 int bench_step(struct bench *b, struct err *e);
+int bench_comm(struct bench *b, struct err *e); /* before a device is opened */
 
 /* One row under way: fields in order, printed as a line of JSON or as columns under a heading. */
 struct bench_row {

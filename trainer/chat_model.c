@@ -90,7 +90,7 @@ static int open_model(struct chat_model *m, struct err *e)
     shape.least_activations = generate_bytes(&j->model, slots, context);
     model_close(&j->model);
     TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &shape, e));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < ARENAS_DEVICE; i++)
         need += (int64_t)j->model.arenas[i].used;
     if (need > free_bytes)
         FAIL(e, ERR_DEVICE, "%s: answering needs %s, expected at most the %s that are free. Choose a smaller model or fewer prompts at once", m->options.model,

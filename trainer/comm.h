@@ -1,7 +1,7 @@
 /* comm.h - what ranks do together. One table, filled by comm_solo for a single rank and by comm_local for ranks of one machine (see
- * ranks.h); NCCL, or an mpirun or srun that is joined, are further ways to fill it.
+ * ranks.h); comm_nccl puts NCCL in for data on cards. An mpirun or srun that is joined would be a further way to fill it.
  *
- * Every call but `alive` is collective: all ranks make the same calls in the same order. A call fails (ERR_PEER) when another rank
+ * Every call but `alive` and `waiting` is collective: all ranks make the same calls in the same order. A call fails (ERR_PEER) when another rank
  * is gone; the caller then leaves as soon as it can. */
 #ifndef LORAT_COMM_H
 #define LORAT_COMM_H
@@ -14,15 +14,19 @@
 /* What sums have cost since the loop last set it to zero; filled by the implementation at the latest when the sum's result is read. */
 struct comm_cost {
     double wait_s; /* the step could do nothing else meanwhile (exposed communication) */
-    int64_t bytes; /* of the buffers that were summed */
+    int64_t bytes; /* of the buffers that were summed; one that is gathered counts half, as half as much of it travels */
 };
 struct comm {
     int rank, ranks;
-    void *state;
+    void *state, *device; /* the implementation's; that of comm_nccl above it */
     struct comm_cost cost;
-    /* p (count) F32 device memory: sum over ranks in rank order, the same bits on every rank. Queued on the ops stream where the
+    /* p (count) F32 device memory: sum over ranks, the same bits on every rank. In rank order; by NCCL and more than two ranks in the
+     * order of its ring. Queued on the ops stream where the
      * backend can, else waits. */
     int (*sum)(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e);
+    /* dst (ranks x bytes_each, device) = the shards (bytes_each, device) of all ranks in rank order. As a fetch of that slot (ops.h): on
+     * the second queue where the backend can, else it waits. */
+    int (*gather)(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e);
     /* v (n) on the host: sum over ranks in rank order, the same bits on every rank. */
     int (*sum_host)(struct comm *c, double *v, int n, struct err *e);
     /* bytes of rank 0 to all. */
@@ -32,8 +36,15 @@ struct comm {
     /* Progress counter for the watcher: call while loading, training, evaluating and saving. doing: static text. Also passes on a
      * request to stop that another rank received (stop.h). Never waits. */
     void (*alive)(struct comm *c, int64_t step, const char *doing);
+    /* While this rank waits for something that others have a part in: it is alive, and -1 (ERR_PEER) once one of them is gone. */
+    int (*waiting)(struct comm *c, struct err *e);
     void (*close)(struct comm *c);
 };
 void comm_solo(struct comm *out); /* one rank: nothing to do */
+
+struct cuda_nccl;
+/* Data on cards by NCCL from here on; o is this rank's card. Collective. timeout_s: how long a sum may take once all have come to it.
+ * *there false: not every rank has a usable NCCL; *c is as it was and e says why. -1 (ERR_PEER): NCCL failed. */
+int comm_nccl(struct comm *c, struct ops *o, const struct cuda_nccl *table, double timeout_s, bool *there, struct err *e);
 
 #endif

@@ -45,6 +45,17 @@ static int gone(struct comm *c, struct err *e)
          atomic_load(&me->doing), first, (long long)atomic_load(&other->step), atomic_load(&other->doing));
 }
 
+static int local_waiting(struct comm *c, struct err *e)
+{
+    struct local *l = c->state;
+    atomic_fetch_add(&l->s->slot[c->rank].progress, 1);
+    if (atomic_load(&l->s->leave))
+        return gone(c, e);
+    if (getppid() != l->parent)
+        FAIL(e, ERR_PEER, "rank %d: the process that started the ranks is gone, expected it to watch them", c->rank);
+    return 0;
+}
+
 /* All ranks have come here. The wait counts as progress: whom it waits for is the one that stands still. */
 static int barrier(struct comm *c, struct err *e)
 {
@@ -53,14 +64,9 @@ static int barrier(struct comm *c, struct err *e)
     atomic_store(&l->s->slot[c->rank].arrived, mine);
     for (int r = 0; r < c->ranks; r++)
         for (int64_t turn = 0; atomic_load(&l->s->slot[r].arrived) < mine; turn++) {
-            if (atomic_load(&l->s->leave))
-                return gone(c, e);
-            if (getppid() != l->parent)
-                FAIL(e, ERR_PEER, "rank %d: the process that started the ranks is gone, expected it to watch them", c->rank);
-            if (turn > 2000) {
-                atomic_fetch_add(&l->s->slot[c->rank].progress, 1);
+            TRY(local_waiting(c, e));
+            if (turn > 2000)
                 nanosleep(&(struct timespec){0, 100000}, NULL);
-            }
         }
     return 0;
 }
@@ -96,11 +102,19 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e)
+/* Memory of the host between a device that it cannot read and the board. */
+static int stage_for(struct comm *c, const struct ops *o, struct err *e)
 {
     struct local *l = c->state;
     if (!o->unified && l->stage == NULL && (l->stage = mem_alloc(RANKS_CHUNK, sizeof *l->stage)) == NULL)
         return mem_fail(e, "the buffer that sums go through", RANKS_CHUNK * sizeof *l->stage);
+    return 0;
+}
+
+static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, struct err *e)
+{
+    struct local *l = c->state;
+    TRY(stage_for(c, o, e));
     TRY(o->sync(o, e)); /* what was queued before is not the sum's cost */
     double start = now_s();
     for (int64_t at = 0; at < count; at += RANKS_CHUNK) {
@@ -114,6 +128,32 @@ static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, str
     }
     c->cost.wait_s += now_s() - start;
     c->cost.bytes += count * (int64_t)sizeof *p;
+    return o->check(o, e);
+}
+
+/* Through the board, a chunk at a time; the slot's fetch is over when this returns. Reading another rank's part needs no barrier of its
+ * own: see `exchange`. */
+static int local_gather(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e)
+{
+    enum { CHUNK = RANKS_CHUNK * (int)sizeof(float) };
+    const float *board;
+    TRY(stage_for(c, o, e));
+    TRY(o->sync(o, e)); /* what was queued may still use dst */
+    double start = now_s();
+    for (int64_t at = 0; at < bytes_each; at += CHUNK) {
+        size_t n = (size_t)(bytes_each - at < CHUNK ? bytes_each - at : CHUNK);
+        const void *mine = (const char *)shard + at;
+        struct local *l = c->state;
+        if (!o->unified) {
+            TRY(o->download(o, l->stage, mine, n, e));
+            mine = l->stage;
+        }
+        TRY(exchange(c, mine, n, &board, e));
+        for (int r = 0; r < c->ranks; r++)
+            o->upload(o, (char *)dst + r * bytes_each + at, board + (int64_t)r * RANKS_CHUNK, n);
+    }
+    c->cost.wait_s += now_s() - start;
+    c->cost.bytes += bytes_each * c->ranks / 2;
     return o->check(o, e);
 }
 
@@ -175,7 +215,7 @@ int comm_local(struct ranks_shared *s, int rank, struct comm *out, struct err *e
     if (l == NULL)
         return mem_fail(e, "the ranks' table", sizeof *l);
     *l = (struct local){.s = s, .parent = getppid()};
-    *out = (struct comm){.rank = rank, .ranks = s->ranks, .state = l, .sum = local_sum, .sum_host = local_sum_host, .share = local_share,
-                         .same = local_same, .alive = local_alive, .close = local_close};
+    *out = (struct comm){.rank = rank, .ranks = s->ranks, .state = l, .sum = local_sum, .gather = local_gather, .sum_host = local_sum_host, .share = local_share,
+                         .same = local_same, .alive = local_alive, .waiting = local_waiting, .close = local_close};
     return 0;
 }

@@ -74,10 +74,38 @@ void energy_open(struct energy *m, const char *root)
     io_list_free(names, n);
 }
 
+void energy_open_cards(struct energy *m, const char *const *pci, int n)
+{
+    bool all = n > 0 && n <= LINKS_MAX_CARDS;
+    *m = (struct energy){0};
+    m->links = all ? links_open() : NULL;
+    all = m->links != NULL;
+    for (int i = 0; i < n && all; i++) {
+        snprintf(m->card[i].pci, sizeof m->card[i].pci, "%s", pci[i]);
+        all = links_energy(m->links, pci[i], &m->card[i].last);
+    }
+    m->n = all ? n : 0;
+}
+
+static double read_cards(struct energy *m)
+{
+    for (int i = 0; i < m->n; i++) {
+        uint64_t now;
+        if (!links_energy(m->links, m->card[i].pci, &now))
+            return NAN;
+        if (now >= m->card[i].last) /* a driver that was loaded anew counts from zero */
+            m->joules += 1e-3 * (double)(now - m->card[i].last);
+        m->card[i].last = now;
+    }
+    return m->joules;
+}
+
 double energy_read(struct energy *m)
 {
     if (m->n == 0)
         return NAN;
+    if (m->links != NULL)
+        return read_cards(m);
     for (int i = 0; i < m->n; i++) {
         int64_t now, last = m->package[i].last;
         if (!read_number(m->package[i].fd, &now))
@@ -90,7 +118,8 @@ double energy_read(struct energy *m)
 
 void energy_close(struct energy *m)
 {
-    for (int i = 0; i < m->n; i++)
+    for (int i = 0; i < m->n && m->links == NULL; i++)
         io->close(m->package[i].fd);
+    links_close(m->links);
     *m = (struct energy){0};
 }

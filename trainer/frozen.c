@@ -1,7 +1,8 @@
-/* frozen.c - resident placement of the base weights. */
-#include "trainer/frozen.h"
+/* frozen.c - where the base's weights lie, and how they get there. */
+#include "trainer/frozen_stream.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "trainer/base/num.h"
 
@@ -10,10 +11,66 @@ static struct weight take_weight(struct arena *a, const char *name, enum dtype a
     return (struct weight){.data = arena_take(a, name, (int64_t)out * in, dtype_size(act)), .type = act, .out = out, .in = in};
 }
 
-int frozen_layout(struct frozen *w, const struct facts *f, enum dtype act, int32_t positions, struct arena *a, struct err *e)
+static void layout_products(struct frozen_block *b, const struct facts *f, enum dtype act, struct arena *a)
+{
+    int32_t qkv = (f->h + 2 * f->k) * f->q;
+    b->qkv = take_weight(a, "attention weights", act, qkv, f->d);
+    b->o = take_weight(a, "attention weights", act, f->d, f->h * f->q);
+    b->gate_up = take_weight(a, "feed-forward weights", act, 2 * f->f, f->d);
+    b->down = take_weight(a, "feed-forward weights", act, f->d, f->f);
+}
+
+static void layout_norms(struct frozen_block *b, const struct facts *f, enum dtype act, struct arena *a)
 {
     size_t s = dtype_size(act);
     int32_t qkv = (f->h + 2 * f->k) * f->q;
+    b->norm1 = arena_take(a, "norms and biases", f->d, s);
+    b->norm2 = arena_take(a, "norms and biases", f->d, s);
+    b->qkv_bias = f->qkv_bias ? arena_take(a, "norms and biases", qkv, s) : NULL;
+    b->q_norm = f->qk_norm ? arena_take(a, "norms and biases", f->q, s) : NULL;
+    b->k_norm = f->qk_norm ? arena_take(a, "norms and biases", f->q, s) : NULL;
+}
+
+/* What `lorat plan` calls the shares. */
+static const char *share_name(int ranks)
+{
+    static const char *const names[] = {"blocks, 1/2 of each", "blocks, 1/3 of each", "blocks, 1/4 of each", "blocks, 1/5 of each",
+                                        "blocks, 1/6 of each", "blocks, 1/7 of each", "blocks, 1/8 of each"};
+    return ranks >= 2 && ranks <= 8 ? names[ranks - 2] : "blocks, a share of each";
+}
+
+/* Two slots, and what is kept of every block. */
+static int layout_stream(struct frozen *w, const struct frozen_place *place, enum dtype act, struct arena *a, struct arena *host, struct err *e)
+{
+    const struct facts *f = w->facts;
+    struct frozen_block one;
+    struct arena block = {.name = "a block"};
+    size_t ranks = place->kind == FROZEN_SHARDED ? (size_t)place->ranks : 1;
+    if (w->stream == NULL)
+        w->stream = mem_alloc(1, sizeof *w->stream);
+    if (w->stream == NULL)
+        return mem_fail(e, "the table of slots", sizeof *w->stream);
+    struct frozen_stream *s = w->stream;
+    *s = (struct frozen_stream){.place = *place, .layers = f->l, .held = {-1, -1}, .last = -1};
+    layout_products(&one, f, act, &block);
+    TRY(arena_check(&block, e));
+    s->share_bytes = (size_t)num_round_up(num_div_up((int64_t)block.used, (int64_t)ranks), ARENA_ALIGN);
+    s->slot_bytes = s->share_bytes * ranks;
+    s->kept = place->kind == FROZEN_SHARDED ? arena_take(a, share_name(place->ranks), f->l, s->share_bytes)
+                                            : arena_take(host, "blocks, in host memory", f->l, s->share_bytes);
+    for (int i = 0; i < FETCH_SLOTS; i++)
+        s->slots[i] = arena_take(a, "two blocks in flight", (int64_t)s->slot_bytes, 1);
+    for (int32_t l = 0; l < f->l; l++) {
+        struct arena slot = {.name = "a slot", .base = s->slots[l % FETCH_SLOTS], .size = s->slots[0] != NULL ? s->slot_bytes : 0};
+        layout_products(&w->blocks[l], f, act, &slot);
+        TRY(arena_check(&slot, e));
+    }
+    return 0;
+}
+
+int frozen_layout(struct frozen *w, const struct facts *f, enum dtype act, int32_t positions, const struct frozen_place *place,
+                  struct arena *a, struct arena *host, struct err *e)
+{
     if (w->blocks == NULL)
         w->blocks = mem_alloc((size_t)f->l, sizeof *w->blocks);
     if (w->blocks == NULL)
@@ -22,25 +79,30 @@ int frozen_layout(struct frozen *w, const struct facts *f, enum dtype act, int32
     w->positions = positions;
     w->embed = take_weight(a, "embedding", act, f->v, f->d);
     w->head = f->tied ? w->embed : take_weight(a, "head", act, f->v, f->d);
+    if (place->kind != FROZEN_RESIDENT)
+        TRY(layout_stream(w, place, act, a, host, e));
     for (int32_t l = 0; l < f->l; l++) {
-        struct frozen_block *b = &w->blocks[l];
-        b->qkv = take_weight(a, "attention weights", act, qkv, f->d);
-        b->o = take_weight(a, "attention weights", act, f->d, f->h * f->q);
-        b->gate_up = take_weight(a, "feed-forward weights", act, 2 * f->f, f->d);
-        b->down = take_weight(a, "feed-forward weights", act, f->d, f->f);
-        b->norm1 = arena_take(a, "norms and biases", f->d, s);
-        b->norm2 = arena_take(a, "norms and biases", f->d, s);
-        b->qkv_bias = f->qkv_bias ? arena_take(a, "norms and biases", qkv, s) : NULL;
-        b->q_norm = f->qk_norm ? arena_take(a, "norms and biases", f->q, s) : NULL;
-        b->k_norm = f->qk_norm ? arena_take(a, "norms and biases", f->q, s) : NULL;
+        if (place->kind == FROZEN_RESIDENT)
+            layout_products(&w->blocks[l], f, act, a);
+        layout_norms(&w->blocks[l], f, act, a);
     }
-    w->final_norm = arena_take(a, "norms and biases", f->d, s);
+    w->final_norm = arena_take(a, "norms and biases", f->d, dtype_size(act));
     w->rope = arena_take(a, "rotary table", (int64_t)positions * f->q, sizeof(float));
+    TRY(arena_check(host, e));
     return arena_check(a, e);
+}
+
+void frozen_attach(struct frozen *w, struct ops *o, struct comm *comm)
+{
+    if (w->stream == NULL)
+        return;
+    w->stream->o = o;
+    w->stream->comm = comm;
 }
 
 struct loading {
     const struct source *source;
+    struct frozen_stream *stream; /* NULL: everything has a place of its own */
     struct ops *o;
     enum dtype act;
     void *stage; /* host memory for one piece */
@@ -48,6 +110,17 @@ struct loading {
     int (*tick)(void *arg, double done, struct err *e);
     void *arg;
 };
+
+/* n bytes to where dst points: a place of its own, or, within a slot, what is kept of the layer. */
+static void put(struct loading *g, int32_t layer, const char *dst, size_t n)
+{
+    const struct frozen_stream *s = g->stream;
+    const char *slot = s != NULL ? s->slots[layer % FETCH_SLOTS] : NULL;
+    if (s != NULL && dst >= slot && dst < slot + s->slot_bytes)
+        frozen_keep(g->stream, layer, (size_t)(dst - slot), g->stage, n);
+    else
+        g->o->upload(g->o, (void *)(uintptr_t)dst, g->stage, n);
+}
 
 /* Tensor of a role into rows [at, at + its rows) of dst, through the stage. */
 static int load_tensor(struct loading *g, enum role role, int32_t layer, const void *dst, int64_t at, struct err *e)
@@ -60,7 +133,7 @@ static int load_tensor(struct loading *g, enum role role, int32_t layer, const v
     for (int64_t r = 0; r < shape[0]; r += step) {
         int64_t n = shape[0] - r < step ? shape[0] - r : step;
         TRY(source_read(g->source, role, layer, r, n, g->act, g->stage, e));
-        g->o->upload(g->o, (char *)dst + (at + r) * row, g->stage, (size_t)(n * row));
+        put(g, layer, (const char *)dst + (at + r) * row, (size_t)(n * row));
         g->done += n * row;
         if (g->tick != NULL)
             TRY(g->tick(g->arg, (double)g->done / (double)g->total, e));
@@ -123,7 +196,7 @@ int frozen_load(struct frozen *w, const struct source *s, struct ops *o, int (*t
     enum { STAGE = 16 << 20 };
     const struct facts *f = w->facts;
     int64_t row = (int64_t)(f->f > f->d ? f->f : f->d) * (int64_t)dtype_size(o->act);
-    struct loading g = {.source = s, .o = o, .act = o->act, .stage_bytes = row > STAGE ? row : STAGE, .tick = tick, .arg = arg,
+    struct loading g = {.source = s, .stream = w->stream, .o = o, .act = o->act, .stage_bytes = row > STAGE ? row : STAGE, .tick = tick, .arg = arg,
                         .total = facts_n_total(f) * (int64_t)dtype_size(o->act)};
     int rc = 0;
     g.stage = mem_alloc((size_t)g.stage_bytes, 1);
@@ -141,11 +214,9 @@ done:
     return rc;
 }
 
-const struct frozen_block *frozen_acquire(struct frozen *w, int32_t layer) { return &w->blocks[layer]; }
-void frozen_release(struct frozen *w, int32_t layer) {}
-
 void frozen_free(struct frozen *w)
 {
     mem_free(w->blocks);
+    mem_free(w->stream);
     *w = (struct frozen){0};
 }

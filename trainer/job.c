@@ -10,6 +10,7 @@
 #include "trainer/base/log.h"
 #include "trainer/base/num.h"
 #include "trainer/base/stop.h"
+#include "trainer/placement.h"
 #include "trainer/ranks.h"
 
 int job_need_dataset(const struct config *c, struct err *e)
@@ -34,14 +35,31 @@ struct loader_options job_loader_options(const struct config *c, const struct fa
                                    .micro_batch = micro_batch, .rank = comm != NULL ? comm->rank : 0, .ranks = ranks, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
 }
 
+/* Cards that the job will have, of which this process opens one. */
+static int count_cards(struct job *j)
+{
+    const struct train_ranks *r = j->ranks;
+    if (r == NULL || !r->cuda)
+        return 1;
+    placement_unequal(r->cards, r->n, j->device.unequal, sizeof j->device.unequal);
+    for (int i = 0; i < r->n && j->c.compute.memory_limit == 0; i++)
+        if (r->cards[i].free < j->device.available)
+            j->device.available = r->cards[i].free;
+    return r->n;
+}
+
 /* Every rank plans with the memory of the one that has least, and so all come to the same plan. Ranks on the CPU share one memory. */
 static int agree_on_memory(struct job *j, struct err *e)
 {
     double has[RANKS_MAX] = {0};
     int ranks = j->comm.ranks;
-    if (ranks == 1 && j->ops->unified)
-        ranks = j->c.compute.ranks; /* planned for, not started */
+    if (ranks == 1)
+        ranks = j->ops->unified ? j->c.compute.ranks : count_cards(j); /* planned for, not started */
+    else
+        count_cards(j);
     j->device.cards = ranks;
+    if (ranks > 1 && j->device.cuda)
+        j->device.reserve += JOB_NCCL_BYTES;
     if (j->ops->unified)
         j->device.available /= ranks;
     has[j->comm.rank] = (double)j->device.available;
@@ -95,7 +113,9 @@ static int tick(void *arg, double done, struct err *e)
 
 int job_load(struct job *j, struct err *e)
 {
+    j->plan.shape.place.rank = j->comm.rank;
     TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &j->plan.shape, e));
+    j->model.comm = &j->comm;
     TRY(model_allocate(&j->model, e));
     return model_load(&j->model, &j->source, tick, j, e);
 }

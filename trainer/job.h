@@ -46,6 +46,7 @@ double job_device_bytes(const struct job *j);
  * libraries take only later. */
 void job_check_memory(const struct job *j);
 enum { JOB_SLACK_BYTES = 8 << 20 }; /* each of the arenas begins on a page of the driver's: 2 MiB */
+enum { JOB_NCCL_BYTES = 256 << 20 }; /* NCCL's buffers and kernels on a card; an allowance, not measured */
 void job_close(struct job *j); /* zero is closed */
 /* The message for a dataset that is not there: with the command that builds it. */
 int job_need_dataset(const struct config *c, struct err *e);

@@ -37,6 +37,7 @@ struct model_shape {
     int32_t head_chunk;      /* c, a multiple of BATCH_ROUND */
     enum cfg_recompute recompute; /* not auto */
     bool dropout;            /* needs a scratch */
+    struct frozen_place place; /* of the base's blocks; zero: resident */
     size_t least_activations; /* bytes: the third arena is at least this large (generation's cache lies in it); 0 = as it comes */
 };
 
@@ -53,6 +54,7 @@ struct layer_acts {
     void *x, *n1, *h_qkv, *raw, *qkv, *o, *h_o, *mid, *n2, *h_gu, *gu, *a, *h_down;
     float *lse;
 };
+enum { ARENA_FROZEN, ARENA_TRAINABLE, ARENA_ACTIVATIONS, ARENAS_DEVICE, ARENA_HOST = ARENAS_DEVICE, ARENAS };
 struct model {
     struct ops *o;               /* borrowed */
     const struct facts *facts;   /* borrowed */
@@ -60,8 +62,9 @@ struct model {
     struct model_shape shape;
     struct frozen frozen;
     struct trainable t;
-    struct arena arenas[3];      /* frozen weights; trainable state; activations and scratch */
-    void *memory[3];             /* from ops->alloc; owned */
+    struct comm *comm;           /* borrowed; set between layout and allocation where the base is sharded, else not used */
+    struct arena arenas[ARENAS]; /* frozen weights; trainable state; activations and scratch; frozen weights in host memory */
+    void *memory[ARENAS];        /* from ops->alloc, the last from ops->alloc_host; owned; NULL when nothing is in it */
     struct layer_acts *acts;     /* (L), owned */
     struct {                     /* the micro-batch on the device */
         int32_t *tokens, *targets, *positions, *rows;
@@ -86,13 +89,12 @@ struct model {
     void *tick_arg;
     double flop;                 /* executed since the caller last set it to 0, products and attention */
 };
-enum { ARENA_FROZEN, ARENA_TRAINABLE, ARENA_ACTIVATIONS };
 
 /* Count only: fills m->arenas; nothing is allocated on the device and no weight is read. o may be a backend that was opened for
  * another purpose: only its act and workspace_bytes are asked. */
 int model_layout(struct model *m, struct ops *o, const struct facts *f, const struct lora *l, const struct model_shape *shape,
                  struct err *e);
-/* Allocate what model_layout counted (the three arenas, once) and place everything. */
+/* Allocate what model_layout counted (the arenas, once) and place everything. */
 int model_allocate(struct model *m, struct err *e);
 int model_load(struct model *m, const struct source *s, int (*tick)(void *arg, double done, struct err *e), void *arg, struct err *e);
 void model_close(struct model *m); /* zero is closed */

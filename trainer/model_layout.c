@@ -126,7 +126,8 @@ static int layout_all(struct model *m, struct err *e)
 {
     struct arena *t = &m->arenas[ARENA_TRAINABLE];
     int64_t count = m->lora->count;
-    TRY(frozen_layout(&m->frozen, m->facts, m->o->act, m->shape.positions, &m->arenas[ARENA_FROZEN], e));
+    TRY(frozen_layout(&m->frozen, m->facts, m->o->act, m->shape.positions, &m->shape.place, &m->arenas[ARENA_FROZEN],
+                      &m->arenas[ARENA_HOST], e));
     m->t.params = arena_take(t, "LoRA parameters", count, sizeof(float));
     m->t.grads = arena_take(t, "gradients", count + TAIL_COUNT, sizeof(float));
     m->t.m = arena_take(t, "AdamW moments", count, sizeof(float));
@@ -145,9 +146,9 @@ static int layout_all(struct model *m, struct err *e)
 int model_layout(struct model *m, struct ops *o, const struct facts *f, const struct lora *l, const struct model_shape *shape,
                  struct err *e)
 {
-    static const char *const names[3] = {"frozen weights", "trainable state", "activations and scratch"};
+    static const char *const names[ARENAS] = {"frozen weights", "trainable state", "activations and scratch", "weights in host memory"};
     *m = (struct model){.o = o, .facts = f, .lora = l, .shape = *shape};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < ARENAS; i++)
         m->arenas[i].name = names[i];
     size_t n = (size_t)shape->n;
     m->acts = mem_alloc((size_t)f->l, sizeof *m->acts);
@@ -167,12 +168,16 @@ int model_layout(struct model *m, struct ops *o, const struct facts *f, const st
 
 int model_allocate(struct model *m, struct err *e)
 {
-    for (int i = 0; i < 3; i++) {
-        if (m->o->alloc(m->o, m->arenas[i].used, &m->memory[i], e) != 0)
+    for (int i = 0; i < ARENAS; i++) {
+        int (*alloc)(struct ops *, size_t, void **, struct err *) = i == ARENA_HOST ? m->o->alloc_host : m->o->alloc;
+        if (i == ARENA_HOST && m->arenas[i].used == 0)
+            continue;
+        if (alloc(m->o, m->arenas[i].used, &m->memory[i], e) != 0)
             return err_prefix(e, "%s", m->arenas[i].name);
         arena_place(&m->arenas[i], m->memory[i]);
     }
     TRY(layout_all(m, e));
+    frozen_attach(&m->frozen, m->o, m->comm);
     m->o->set_workspace(m->o, m->workspace, m->workspace_bytes);
     m->o->zero(m->o, m->memory[ARENA_TRAINABLE], m->arenas[ARENA_TRAINABLE].size);
     /* Touched once, so that a machine that promised more memory than it has shows it now and not in the middle of a run. */
@@ -187,9 +192,9 @@ int model_load(struct model *m, const struct source *s, int (*tick)(void *arg, d
 
 void model_close(struct model *m)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < ARENAS; i++)
         if (m->memory[i] != NULL)
-            m->o->release(m->o, m->memory[i]);
+            (i == ARENA_HOST ? m->o->release_host : m->o->release)(m->o, m->memory[i]);
     frozen_free(&m->frozen);
     mem_free(m->acts);
     mem_free(m->host.rows);

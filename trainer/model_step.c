@@ -86,8 +86,10 @@ int model_accumulate(struct model *m, const struct batch *b, int64_t step, struc
     struct lora_step s = lora_step_of(m, step, true);
     float *tail = m->t.grads + m->lora->count;
     TRY(upload(m, b, e));
-    if (m->batch.n_rows == 0) /* nothing is asked of the model: no loss, no gradient */
-        return 0;
+    if (m->batch.n_rows == 0) { /* nothing is asked of the model: no loss, no gradient; other ranks may need our share of it */
+        frozen_follow(&m->frozen, true);
+        return frozen_check(&m->frozen, e);
+    }
     forward(m, &s);
     o->weight_sum(o, tail + TAIL_WEIGHT, m->batch.weights, m->batch.n_rows);
     head_loss(m, tail + TAIL_LOSS, true);
@@ -101,6 +103,7 @@ int model_accumulate(struct model *m, const struct batch *b, int64_t step, struc
     ops_mark(o, NULL);
     double runs = 1 + 2.5 + (m->shape.recompute == RECOMPUTE_FULL ? (double)last / m->facts->l : 0);
     m->flop += runs * m->facts->l * attention_flop(m, b);
+    TRY(frozen_check(&m->frozen, e));
     return o->check(o, e);
 }
 
@@ -111,13 +114,16 @@ int model_evaluate(struct model *m, const struct batch *b, double *loss, double 
     float got[2] = {0, 0};
     TRY(upload(m, b, e));
     *loss = *weight = 0;
-    if (m->batch.n_rows == 0)
-        return 0;
+    if (m->batch.n_rows == 0) {
+        frozen_follow(&m->frozen, false);
+        return frozen_check(&m->frozen, e);
+    }
     o->zero(o, m->eval, sizeof got);
     forward(m, &s);
     o->weight_sum(o, m->eval + TAIL_WEIGHT, m->batch.weights, m->batch.n_rows);
     head_loss(m, m->eval + TAIL_LOSS, false);
     m->flop += m->facts->l * attention_flop(m, b);
+    TRY(frozen_check(&m->frozen, e));
     TRY(o->download(o, got, m->eval, sizeof got, e));
     *loss = got[TAIL_LOSS];
     *weight = got[TAIL_WEIGHT];
@@ -130,5 +136,6 @@ int model_logits(struct model *m, const struct batch *b, const int32_t *rows, in
     TRY(upload(m, b, e));
     m->o->upload(m->o, m->batch.rows, rows, (size_t)n_rows * sizeof *rows);
     forward(m, &s);
+    TRY(frozen_check(&m->frozen, e));
     return head_logits(m, n_rows, logits, e);
 }

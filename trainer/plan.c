@@ -6,6 +6,7 @@
 #include "kernels/bench.h"
 #include "trainer/base/nearest.h"
 #include "trainer/base/num.h"
+#include "trainer/placement.h"
 
 #define GB 1e9
 #define MIB (1 << 20)
@@ -119,6 +120,7 @@ struct candidate {
     struct ops *o;
     const struct plan_device *d;
     int64_t loader_bytes;
+    struct frozen_place place;
 };
 
 /* Count one variant into p. */
@@ -131,10 +133,10 @@ static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recomp
         FAIL(e, ERR_CONFIG, "train.micro_batch x data.sequence_length: %lld tokens, expected at most %d", (long long)n, INT32_MAX / 4);
     p->device = *k->d;
     p->micro_batch = micro_batch;
-    p->accumulation = k->c->train.batch / micro_batch;
+    p->accumulation = k->c->train.batch / (micro_batch * k->d->cards);
     p->recompute = r;
     p->shape = (struct model_shape){.n = (int32_t)n, .sequence_length = k->c->data.sequence_length, .recompute = r,
-                                    .dropout = k->c->lora.dropout > 0, .positions = k->c->data.sequence_length};
+                                    .dropout = k->c->lora.dropout > 0, .positions = k->c->data.sequence_length, .place = k->place};
     if (p->shape.positions < 2048)
         p->shape.positions = 2048 < k->f->context ? 2048 : (int32_t)k->f->context;
     if (p->shape.positions < k->c->data.sequence_length)
@@ -146,7 +148,7 @@ static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recomp
     p->loader_bytes = k->loader_bytes;
     p->parameters = k->l->n_parameters;
     p->total_bytes = k->d->reserve + (k->d->cuda ? 0 : k->loader_bytes);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < (k->d->cuda ? ARENAS_DEVICE : ARENAS); i++)
         p->total_bytes += (int64_t)p->arenas[i].used;
     double span = k->c->data.sequence_length, efficiency = (double)n / (double)(n + k->d->tokens_half);
     p->flop_token = plan_flop(k->f, k->l, r, span);
@@ -186,6 +188,8 @@ static void advise(const struct candidate *k, const struct plan *p, struct buf *
         buf_printf(out, "Lower data.sequence_length (%d fits)%s", longest, p->micro_batch > 1 ? " or train.micro_batch" : "");
     else
         buf_puts(out, "Choose a smaller model or a device with more memory");
+    if (k->place.kind == FROZEN_RESIDENT && k->d->cuda && k->d->cards == 1)
+        buf_puts(out, "; model.placement: host keeps the blocks in host memory");
     if (k->d->holder[0] != '\0')
         buf_printf(out, "; %s holds memory of this card, ending it may be enough", k->d->holder);
 }
@@ -206,41 +210,69 @@ static int refuse(const struct candidate *k, const struct plan *p, struct err *e
     return -1;
 }
 
-int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
-              int64_t loader_bytes, struct plan *out, struct err *e)
+/* The best variant of one placement that fits into best, the smallest of all into smallest. */
+static int search(const struct candidate *k, struct plan *best, struct plan *smallest, bool *found, struct err *e)
 {
-    struct candidate k = {.c = c, .f = f, .l = l, .o = o, .d = d, .loader_bytes = loader_bytes};
-    struct plan best = {0}, p, smallest = {0};
-    bool found = false, any = false;
-    if (c->train.batch % d->cards != 0)
-        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d ranks, expected a multiple of %d", c->train.batch, d->cards, d->cards);
-    if (c->train.micro_batch > 0 && c->train.batch / d->cards % c->train.micro_batch != 0)
-        FAIL(e, ERR_CONFIG, "train.micro_batch: found %d, expected a divisor of the %d rows of each of %d ranks. The nearest is %d; auto chooses one",
-             c->train.micro_batch, c->train.batch / d->cards, d->cards, config_nearest_divisor(c->train.batch / d->cards, c->train.micro_batch));
+    const struct config *c = k->c;
+    const struct plan_device *d = k->d;
+    bool fixed = c->train.micro_batch > 0, any = false;
+    *found = false;
     for (enum cfg_recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
         if (c->compute.recompute != RECOMPUTE_AUTO && c->compute.recompute != r)
             continue;
         for (int32_t mb = 1; mb <= c->train.batch; mb++) {
-            bool fixed = c->train.micro_batch > 0;
+            struct plan p = {0};
             if (fixed ? mb != c->train.micro_batch : c->train.batch % (mb * d->cards) != 0)
                 continue;
             if (!fixed && mb > 1 && (int64_t)mb * c->data.sequence_length > d->tokens_enough)
                 break;
-            TRY(count(&k, mb, r, &p, e));
-            p.accumulation = c->train.batch / (mb * d->cards);
-            if (!any || p.total_bytes < smallest.total_bytes)
-                smallest = p;
+            TRY(count(k, mb, r, &p, e));
+            if (!any || p.total_bytes < smallest->total_bytes)
+                *smallest = p;
             any = true;
-            if (p.total_bytes <= d->available && (!found || better(&p, &best))) {
-                best = p;
-                found = true;
+            if (p.total_bytes <= d->available && (!*found || better(&p, best))) {
+                *best = p;
+                *found = true;
             }
         }
     }
     if (!any)
         FAIL(e, ERR_INTERNAL, "train.micro_batch: none divides the %d rows of %d ranks", c->train.batch, d->cards);
-    if (!found)
-        return refuse(&k, &smallest, e);
-    *out = best;
     return 0;
+}
+
+/* Where the base lies; sharded although nobody asked for it: with the numbers that left no choice. */
+static void say_base(struct plan *p, const struct plan *whole)
+{
+    char need[32], have[32];
+    placement_words(&p->shape.place, p->device.cards, p->base, sizeof p->base);
+    size_t n = strlen(p->base);
+    if (whole != NULL)
+        snprintf(p->base + n, sizeof p->base - n, " (whole, each would need %s of %s)", num_format_bytes(need, (uint64_t)whole->total_bytes),
+                 num_format_bytes(have, (uint64_t)p->device.available));
+}
+
+int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
+              int64_t loader_bytes, struct plan *out, struct err *e)
+{
+    struct candidate k = {.c = c, .f = f, .l = l, .o = o, .d = d, .loader_bytes = loader_bytes};
+    struct frozen_place choices[PLACEMENT_CHOICES];
+    struct plan smallest[PLACEMENT_CHOICES] = {0};
+    int n;
+    if (c->train.batch % d->cards != 0)
+        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d ranks, expected a multiple of %d", c->train.batch, d->cards, d->cards);
+    if (c->train.micro_batch > 0 && c->train.batch / d->cards % c->train.micro_batch != 0)
+        FAIL(e, ERR_CONFIG, "train.micro_batch: found %d, expected a divisor of the %d rows of each of %d ranks. The nearest is %d; auto chooses one",
+             c->train.micro_batch, c->train.batch / d->cards, d->cards, config_nearest_divisor(c->train.batch / d->cards, c->train.micro_batch));
+    TRY(placement_choices(c, d->cards, d->unequal, choices, &n, e));
+    for (int i = 0; i < n; i++) {
+        bool found;
+        k.place = choices[i];
+        TRY(search(&k, out, &smallest[i], &found, e));
+        if (!found)
+            continue;
+        say_base(out, i > 0 ? &smallest[0] : NULL);
+        return 0;
+    }
+    return refuse(&k, &smallest[n - 1], e);
 }

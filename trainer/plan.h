@@ -21,6 +21,7 @@ struct plan_device {
     int32_t tokens_enough;    /* beyond this many tokens a micro-batch is not faster */
     int32_t tokens_half;      /* at this many tokens products reach half their rate: efficiency n / (n + tokens_half) */
     enum dtype act;
+    char unequal[256];        /* the cards where they are not alike, in words; "" = they are */
     char holder[128];         /* the process that holds most of what is not free; "" = none or unknown */
 };
 /* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
@@ -35,14 +36,16 @@ struct plan {
     int32_t micro_batch, accumulation;
     enum cfg_recompute recompute;
     struct model_shape shape;
-    struct arena arenas[3]; /* counted */
+    struct arena arenas[ARENAS]; /* counted */
     int64_t loader_bytes, total_bytes; /* total: arenas + loader + reserve */
     int64_t parameters;     /* trainable, without padding */
     double flop_token;      /* executed per token with the chosen recomputation, every position a target */
     double flop_token_min;  /* without any recomputation: what model FLOP utilisation counts */
     double tokens_s;        /* estimate, 0 = unknown */
+    char base[192];         /* where the base lies and why, in words */
 };
-/* Choose micro_batch and recompute where the job says auto, or check what it names. When nothing fits: ERR_DEVICE with the smallest
+/* Choose placement, micro_batch and recompute where the job says auto, or check what it names: the first placement with which anything
+ * fits (placement.h), the fastest variant of it. When nothing fits: ERR_DEVICE with the smallest
  * variant's numbers and what to change. o may be NULL (planning for another machine). */
 int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
               int64_t loader_bytes, struct plan *out, struct err *e);

@@ -48,8 +48,12 @@ void plan_print(const struct plan *p, const struct config *c, const struct facts
     buf_printf(out, "  batch       %d rows of %d tokens a step: %d x micro_batch %d%s, recompute %s\n", c->train.batch,
                c->data.sequence_length, p->accumulation, p->micro_batch, p->device.cards > 1 ? " on each card" : "",
                plan_recompute_name(p->recompute));
+    if (p->device.cards > 1 || p->shape.place.kind != FROZEN_RESIDENT)
+        buf_printf(out, "  base        %s\n", p->base);
     buf_puts(out, "  memory\n");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < ARENAS; i++) {
+        if (p->arenas[i].used == 0)
+            continue;
         buf_printf(out, "  %-30s %12s\n", p->arenas[i].name, num_format_bytes(text, p->arenas[i].used));
         for (int j = 0; j < p->arenas[i].n_parts; j++)
             row(out, p->arenas[i].parts[j].name, p->arenas[i].parts[j].bytes);

@@ -15,6 +15,7 @@
 
 #include "trainer/base/log.h"
 #include "trainer/base/stop.h"
+#include "trainer/preflight.h"
 #include "trainer/ranks_shared.h"
 
 #define TIMEOUT_S 30.0
@@ -114,6 +115,13 @@ static void reap(struct watch *w)
 /* Work that cannot report on itself: files are hashed at the start, and a disk may take its time for a checkpoint. */
 static bool is_long(const char *doing) { return strcmp(doing, "starting") == 0 || strcmp(doing, "saving") == 0; }
 
+static const char *what_now(const char *doing)
+{
+    if (strcmp(doing, PREFLIGHT_DOING) == 0)
+        return ". " PREFLIGHT_ADVICE;
+    return "; the last checkpoint is intact: --resume goes on from it";
+}
+
 /* A rank whose counter has stood still for too long is named and ended. */
 static void look(struct watch *w)
 {
@@ -129,9 +137,8 @@ static void look(struct watch *w)
             w->moved[k] = now;
         } else if (now - w->moved[k] > most) {
             err_set(&slot->error, ERR_PEER,
-                    "rank %d has not moved for %g s at step %lld (%s), expected progress. It was ended; the last checkpoint is intact: --resume goes "
-                    "on from it",
-                    k, most, (long long)atomic_load(&slot->step), atomic_load(&slot->doing));
+                    "rank %d has not moved for %g s at step %lld (%s), expected progress. It was ended%s", k, most,
+                    (long long)atomic_load(&slot->step), atomic_load(&slot->doing), what_now(atomic_load(&slot->doing)));
             atomic_store(&slot->result, RANK_FAILED);
             kill(w->pid[k], SIGKILL);
             leave(w, k);

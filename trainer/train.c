@@ -234,6 +234,7 @@ static void summarise(struct run *r, const char *state, const char *adapter)
 {
     char libraries[256];
     double s = r->spent.seconds;
+    const char *way = interconnect_end(r->link, r->job.comm.ranks, r->spent.split.comm_bytes);
     device_libraries(r->job.ops, libraries, sizeof libraries);
     metrics_summary(r->job.run_dir, &(struct metrics_summary){
         .name = r->job.c.name, .state = state, .step = r->state.step, .steps = r->total, .tokens = r->state.tokens,
@@ -243,12 +244,27 @@ static void summarise(struct run *r, const char *state, const char *adapter)
         .wait_share = s > 0 ? r->spent.split.wait_s / s : NAN, .peak_bytes = (double)metrics_peak_rss(),
         .plan_bytes = (double)r->job.plan.total_bytes, .device_bytes = job_device_bytes(&r->job), .adapter = adapter,
         .split = r->spent.split, .step_s = s, .eval_s = r->spent.eval_s, .ranks = r->job.comm.ranks, .device = r->job.ops->device,
-        .interconnect = "", .libraries = libraries, .precision = r->job.ops->act == DT_BF16 ? "bf16" : "f32"});
+        .interconnect = way, .libraries = libraries, .precision = r->job.ops->act == DT_BF16 ? "bf16" : "f32"});
+}
+
+/* What is counted from the first step on. */
+static void start_counting(struct run *r)
+{
+    const struct train_ranks *ranks = r->job.ranks;
+    const char *pci[DEVICE_MAX_CARDS];
+    interconnect_start(r->link);
+    if (!r->lead || !ranks->cuda)
+        return;
+    for (int i = 0; i < ranks->n; i++)
+        pci[i] = ranks->cards[i].pci;
+    energy_open_cards(&r->energy, pci, ranks->n);
+    r->spent.split.energy_j = energy_read(&r->energy); /* 0, or NaN */
 }
 
 static int run_all(struct run *r, struct err *e)
 {
     char adapter[192] = "";
+    start_counting(r);
     int rc = loop(r, e);
     if (rc == 0 && r->lead)
         rc = write_adapter(r, adapter, sizeof adapter, e);
@@ -276,11 +292,20 @@ struct start {
 static int rank_run(struct comm *comm, void *arg, struct err *e)
 {
     const struct start *s = arg;
+    struct interconnect link;
     struct run r;
-    int rc = run_open(&r, s->c, s->t, comm, &s->ranks, e);
-    if (rc == 0)
-        rc = run_all(&r, e);
-    run_close(&r);
+    int rc = interconnect_open(&link, &s->ranks, s->c->compute.interconnect, comm, e); /* before a library of NVIDIA's is loaded */
+    if (rc == 0) {
+        rc = run_open(&r, s->c, s->t, comm, &s->ranks, e);
+        r.link = &link;
+        if (rc == 0)
+            rc = run_all(&r, e);
+        /* With several ranks this process ends in any case. After a failure nothing is given back first: a card that waits for a rank that is
+         * gone would hold it up, and nobody would hear what went wrong. */
+        if (rc == 0 || e->code == ERR_STOPPED || comm->ranks == 1)
+            run_close(&r);
+    }
+    interconnect_close(&link);
     return rc;
 }
 

@@ -9,6 +9,9 @@
 #include "trainer/ranks.h"
 #include "trainer/train_internal.h"
 
+/* With a sharded base no rank can run the model by itself: all give the same answers, and rank 0 shows them. */
+static bool all_answer(const struct run *r) { return r->job.plan.shape.place.kind == FROZEN_SHARDED; }
+
 static int answer_print(struct run *r, int i, const struct prompt *p, struct err *e)
 {
     const char *question = r->job.c.eval.prompts[i];
@@ -35,8 +38,11 @@ static int answer_print(struct run *r, int i, const struct prompt *p, struct err
 static int answer_tick(void *arg, int prompt, int32_t id, struct err *e)
 {
     struct run *r = arg;
+    double stopped = stop_requested();
     r->job.comm.alive(&r->job.comm, r->state.step, "answering");
-    if (stop_requested())
+    if (all_answer(r))
+        TRY(r->job.comm.sum_host(&r->job.comm, &stopped, 1, e));
+    if (stopped > 0)
         FAIL(e, ERR_STOPPED, "while answering eval.prompts");
     return 0;
 }
@@ -97,11 +103,11 @@ static int evaluate_loss(struct run *r, double *loss, double *weight, struct err
     }
 }
 
-/* Rank 0 answers, the others wait for it; all learn whether it was stopped. */
+/* Rank 0 answers, the others wait for it or help; all learn whether it was stopped. */
 static int answer_together(struct run *r, struct err *e)
 {
     struct err why = {0};
-    int rc = r->lead ? answer_prompts(r, &why) : 0;
+    int rc = r->lead || all_answer(r) ? answer_prompts(r, &why) : 0;
     double stopped = rc != 0 && why.code == ERR_STOPPED;
     if (rc != 0 && !(stopped > 0)) {
         *e = why;

@@ -5,6 +5,7 @@
 #include "checkpoints/run.h"
 #include "datasets/loader.h"
 #include "trainer/energy.h"
+#include "trainer/interconnect.h"
 #include "trainer/job.h"
 #include "trainer/metrics.h"
 #include "trainer/state.h"
@@ -36,7 +37,8 @@ struct run {
         int64_t tokens;
     } spent;
     double save_s;            /* saving since the last line of metrics.jsonl */
-    struct energy energy;     /* of the CPU; empty where the work is a card's */
+    struct energy energy;     /* of rank 0: of the CPU, or of all ranks' cards */
+    struct interconnect *link; /* borrowed */
 };
 
 /* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. Takes comm

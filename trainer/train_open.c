@@ -9,6 +9,7 @@
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
+#include "trainer/preflight.h"
 #include "trainer/train_internal.h"
 #include "trainer/tuned.h"
 
@@ -269,6 +270,7 @@ static int compare_ranks(struct run *r, struct err *e)
     TRY(c->same(c, "job", &r->job.c, sizeof r->job.c, e));
     TRY(c->same(c, "dataset", r->state.dataset, sizeof r->state.dataset, e));
     TRY(c->same(c, "number of steps", &r->total, sizeof r->total, e));
+    TRY(c->same(c, "placement", &r->job.plan.shape.place, sizeof r->job.plan.shape.place, e));
     return c->same(c, "plan", &r->job.plan.micro_batch, sizeof r->job.plan.micro_batch, e);
 }
 
@@ -300,10 +302,44 @@ static void introduce(const struct run *r)
              num_format_bytes(memory, (uint64_t)p->total_bytes));
 }
 
+/* Where the base lies, where that is not plain. */
+static void introduce_base(const struct run *r)
+{
+    const struct plan_device *d = &r->job.plan.device;
+    if (d->unequal[0] != '\0' && r->lead)
+        log_warn("%s: not alike; every step takes as long as the slower of them needs", d->unequal);
+    if (d->cards > 1 || r->job.plan.shape.place.kind != FROZEN_RESIDENT)
+        log_note("base     %s", r->job.plan.base);
+}
+
+/* Before memory is taken: the arenas may leave no room for it. Ranks of the CPU share memory, which needs no proof. */
+static int test_links(struct run *r, struct err *e)
+{
+    if (r->job.comm.ranks < 2 || r->job.ops->unified)
+        return 0;
+    return preflight(&r->job.comm, r->job.ops, &(struct preflight_options){.least_gb_s = 2}, NULL, e);
+}
+
 static void rank_tick(void *arg)
 {
     struct run *r = arg;
     r->job.comm.alive(&r->job.comm, r->state.step, "training");
+}
+
+/* Several cards: their data goes by NCCL; without it through the host's memory, which a sharded base would make very slow. */
+static int join_cards(struct run *r, struct err *e)
+{
+    const struct cuda_plugin *plugin;
+    struct err why = {0};
+    bool there;
+    if (r->job.comm.ranks == 1 || r->job.ops->unified)
+        return 0;
+    TRY(plugin_cuda(&plugin, e));
+    TRY(comm_nccl(&r->job.comm, r->job.ops, plugin->nccl, r->job.c.compute.peer_timeout, &there, &why) == 0 ? 0 : (*e = why, -1));
+    if (!there && r->lead)
+        log_warn("%s. Gradients%s go through the host's memory instead", why.text,
+                 r->job.plan.shape.place.kind == FROZEN_SHARDED ? " and every block of the base" : "");
+    return 0;
 }
 
 int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
@@ -326,6 +362,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
         return -1;
     }
     TRY(job_need_dataset(c, e));
+    TRY(join_cards(r, e));
     TRY(open_data(r, e));
     TRY(source_tokenizer(&r->job.source, &r->job.tokenizer, e));
     if (c->eval.n_prompts > 0) {
@@ -340,8 +377,10 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     TRY(compare_ranks(r, e));
     TRY(comm->share(&r->job.comm, r->state.base, sizeof r->state.base, e));
     introduce(r);
+    introduce_base(r);
     TRY(enter_together(r, e));
     TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
+    TRY(test_links(r, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
     TRY(write_job(r, e));

@@ -1,4 +1,4 @@
-/* verb_bench.c - `lorat bench gemm | ops | step`: how fast this device does what a job of a known shape asks of it. Nothing is
+/* verb_bench.c - `lorat bench gemm | ops | step | comm`: how fast this device does what a job of a known shape asks of it. Nothing is
  * downloaded and no dataset is opened: weights and tokens are seeded random numbers. */
 #include <stdio.h>
 #include <string.h>
@@ -29,16 +29,21 @@ static const struct option_row rows[] = {
     {"seconds", "S", "gemm, ops: time for one row (default 0.3)", 0, false},
     {"only", "TEXT", "gemm, ops: only rows with this in their name", 0, false},
     {"profile", NULL, "step: put the timed steps into a range named bench for Nsight Systems, and print the command", 0, false},
+    {"ranks", "N", "comm: processes on the CPU (default 2 there)", 0, false},
+    {"gpus", "LIST", "comm: cards, as in 0,1 (default all of one kind)", 0, false},
+    {"interconnect", "NAME", "comm: auto (default), nvlink or pcie", 0, false},
+    {"most", "MIB", "comm: the largest size, up to 256 (default 256)", 0, false},
     {"json", NULL, "a JSON object a row", 0, false},
 };
 static const struct option_table table = {
     .verb = "bench",
-    .args = "gemm|ops|step",
+    .args = "gemm|ops|step|comm",
     .about = "Measure this device at a model's own sizes, with random weights. gemm: every matrix product of a training step. "
              "ops: every other "
              "operation, its bytes and its share of the rate of a plain copy, and attention. step: whole optimizer steps, tokens "
              "a second, "
-             "memory, and the share of the rate that the plain products reach in the same run.",
+             "memory, and the share of the rate that the plain products reach in the same run. comm: sums and gathers between "
+             "ranks, 64 KiB to 256 MiB, their results checked, and which way the bytes went.",
     .example = "lorat bench step --shape qwen3-8b --recompute full\nlorat bench ops --shape llama3-8b --only rmsnorm",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
@@ -120,13 +125,17 @@ static int bench_one(struct bench *b, struct err *e)
         int (*run)(struct bench *b, struct err *e);
     } kinds[] = {{"gemm", bench_gemm}, {"ops", bench_ops}, {"step", bench_step}};
     const char *kind = b->options->args[0];
+    if (strcmp(kind, "comm") == 0) { /* no model, and each rank opens a device of its own */
+        TRY(read_options(b, e));
+        return bench_comm(b, e);
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (strcmp(kind, kinds[i].name) != 0)
             continue;
         TRY(open_bench(b, e));
         return kinds[i].run(b, e);
     }
-    FAIL(e, ERR_USAGE, "lorat bench: found %.60s, expected gemm, ops or step. `lorat bench --help` explains", kind);
+    FAIL(e, ERR_USAGE, "lorat bench: found %.60s, expected gemm, ops, step or comm. `lorat bench --help` explains", kind);
 }
 
 int verb_bench(int argc, char **argv, struct err *e)

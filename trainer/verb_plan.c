@@ -84,7 +84,12 @@ static int plan_job(const struct options *o, struct job *j, struct err *e)
 {
     int64_t steps, tokens;
     struct buf out = {0};
+    struct train_ranks ranks;
     TRY(verb_job(o, o->args[0], &j->c, e));
+    if (options_value(o, "on") == NULL) {
+        TRY(train_ranks(&j->c, &ranks, e));
+        j->ranks = &ranks;
+    }
     TRY(job_plan(j, options_value(o, "on"), true, e));
     measure_here(j);
     if (j->ops != NULL) /* 0.6: the share of the products' rate that whole steps reach */
@@ -95,6 +100,7 @@ static int plan_job(const struct options *o, struct job *j, struct err *e)
         return mem_fail(e, "the plan's text", out.n);
     fputs(out.data, stdout);
     buf_free(&out);
+    j->ranks = NULL;
     return 0;
 }
 

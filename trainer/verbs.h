@@ -16,7 +16,8 @@
     X("compare", verb_compare, "hold runs against the first of them: bits, loss, speed, memory")  \
     X("verify", verb_verify, "prove a claim on this machine: verify resume JOB")                 \
     X("tune", verb_tune, "choose the fastest algorithms for a job's products on this card")      \
-    X("bench", verb_bench, "measure this device at a model's sizes: bench gemm, ops, step")       \
+    X("bench", verb_bench, "measure this device: bench gemm, ops, step, comm")       \
+    X("doctor", verb_doctor, "what of this machine stands in a run's way, and what to do")   \
     X("version", verb_version, "version, libraries and what this CPU can do")                    \
     X("help", verb_help, "help on a verb")
 

@@ -2,16 +2,17 @@
  *   P = exp(scale Q K^T - lse),  dS = P (dO V^T - delta),  dV = P^T dO,  dK = scale dS^T Q,  dQ = scale dS K
  *
  * Two kernels of one shape. A block owns 64 rows of one kind, a warp 16 of them, and walks the rows of the other kind that they
- * meet: keys:    own K and V, of one key head; passes Q and dO of all query heads of the group; dK += dS^T Q, dV += P^T dO
- *   queries: own Q and dO, of one head;    passes K and V;                                  dQ += dS K
+ * meet. The first owns K and V of one key head, and passes Q and dO of all query heads of its group: dK += dS^T Q, dV += P^T dO.
+ * The second owns Q and dO of one head, and passes K and V: dQ += dS K.
  * Own rows are the left operands of S (or S^T) and dP (or its transpose), so P and dS come out in registers just as the next
  * product wants them. Every gradient belongs to one block, which sums in a fixed order in registers: the same bits always, and no
  * memory.
  *
  * Weighed: one kernel over keys makes five products instead of seven (S and dP once), but must add dQ across blocks: by atomics
  * (no fixed order), in turns (blocks wait for one another in order), or in an F32 part for every block of keys, added later (4 n
- * H D bytes a part: 134 MB at 8,192 tokens of an 8B model). Seven products cost 2 of 9 more, counting both directions, where
- * attention is 5-10 % of a step. On an H200, wgmma (see attention_mma_forward.cu) would shorten both.
+ * H D bytes a part: 134 MB at 8,192 tokens of an 8B model). Seven products cost 2 of 9 more,
+ * counting both directions, where attention is about 7 % of the FLOP of an 8B step at 2,048 tokens a document. On an H200, wgmma
+ * (see attention_mma_forward.cu) would shorten both, and a second stage would fit at head size 128. Speed here: not measured.
  *
  * Shared memory: own tiles, and one or two stages of passing tiles of 64 (head size 64) or 32 rows (128): 48 KiB with two stages
  * or one, so that two blocks share an RTX 3090's multiprocessor; where there is only one stage the other block works while it is
@@ -65,11 +66,33 @@ __device__ static __forceinline__ void gradient(float s[N][4], float dp[N][4], f
         }
 }
 
+/* The warp's 16 rows at x0 and x1 meet the passing tile at y0 and y1. */
+template <int D, bool KEYS>
+__device__ static __forceinline__ void one_tile(float d0[D / 8][4], float d1[D / 8][4], const bf16 *x0, const bf16 *x1,
+                                                const bf16 *y0, const bf16 *y1, float scale, const float *column,
+                                                const float row[4], bool across, int32_t apart)
+{
+    constexpr int N = passing<D>::N;
+    float p[N][4] = {}, ds[N][4] = {};
+    uint32_t left[4];
+#pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        left_rows<D>(left, x0, i);
+        times_rows<D, N>(p, left, y0, i);
+        left_rows<D>(left, x1, i);
+        times_rows<D, N>(ds, left, y1, i);
+    }
+    gradient<N, KEYS>(p, ds, scale, column, row, across, apart);
+    times_tile<D, N>(d0, ds, y0);
+    if (KEYS)
+        times_tile<D, N>(d1, p, y1);
+}
+
 template <int D, bool KEYS>
 __global__ void __launch_bounds__(MMA_BLOCK, 2)
     mma_backward(struct attention a, const struct attention_list *list, struct mma_sides t, const float *lse, const float *delta)
 {
-    constexpr int ROWS = passing<D>::ROWS, N = passing<D>::N, STAGES = passing<D>::STAGES, TILE = passing<D>::TILE;
+    constexpr int ROWS = passing<D>::ROWS, STAGES = passing<D>::STAGES, TILE = passing<D>::TILE;
     int32_t heads = KEYS ? a.kv_heads : a.heads, item = (int32_t)blockIdx.x / heads, head = (int32_t)blockIdx.x % heads;
     if (item >= list->count)
         return;
@@ -94,11 +117,11 @@ __global__ void __launch_bounds__(MMA_BLOCK, 2)
         }
         async_commit();
     };
-    auto value = [&](int32_t step) { /* this thread's of the passing queries' values */
-                                     int32_t query = begin + step % each * ROWS + (int)threadIdx.x % ROWS,
-                                             h = head * group + step / each;
-                                     return query_value(lse, delta, (s.q0 + query) * (int64_t)a.heads + h,
-                                                        (int)threadIdx.x >= ROWS, step < steps && query < end);
+    /* This thread's of the values of the passing queries. */
+    auto value = [&](int32_t step) {
+        int32_t query = begin + step % each * ROWS + (int)threadIdx.x % ROWS, h = head * group + step / each;
+        bool is_delta = (int)threadIdx.x >= ROWS;
+        return query_value(lse, delta, (s.q0 + query) * (int64_t)a.heads + h, is_delta, step < steps && query < end);
     };
     copy_rows<D, ATTENTION_MMA_TILE>(x0, t.x0 + (own + tile) * t.ld_x0 + head * D, t.ld_x0, s.q_len - tile);
     copy_rows<D, ATTENTION_MMA_TILE>(x1, t.x1 + (own + tile) * t.ld_x1 + head * D, t.ld_x1, s.q_len - tile);
@@ -127,20 +150,9 @@ __global__ void __launch_bounds__(MMA_BLOCK, 2)
         if (carries) /* on its way while the products run */
             next = value(step + 1);
         if (rows > 0 && (KEYS ? apart < ROWS : apart > -OWN_ROWS)) {
-            const bf16 *y0 = stage + step % STAGES * 2 * TILE, *y1 = y0 + TILE;
-            float p[N][4] = {}, ds[N][4] = {};
-            uint32_t left[4];
-#pragma unroll
-            for (int i = 0; i < D / 16; i++) {
-                left_rows<D>(left, x0, i);
-                times_rows<D, N>(p, left, y0, i);
-                left_rows<D>(left, x1, i);
-                times_rows<D, N>(ds, left, y1, i);
-            }
-            gradient<N, KEYS>(p, ds, scale, values + step % 2 * 2 * ROWS, row, KEYS ? apart > -OWN_ROWS : apart < ROWS, apart);
-            times_tile<D, N>(d0, ds, y0);
-            if (KEYS)
-                times_tile<D, N>(d1, p, y1);
+            const bf16 *y0 = stage + step % STAGES * 2 * TILE;
+            bool across = KEYS ? apart > -OWN_ROWS : apart < ROWS;
+            one_tile<D, KEYS>(d0, d1, x0, x1, y0, y0 + TILE, scale, values + step % 2 * 2 * ROWS, row, across, apart);
         }
         if (carries)
             values[(step + 1) % 2 * 2 * ROWS + (int)threadIdx.x] = next;

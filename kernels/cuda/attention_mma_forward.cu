@@ -8,7 +8,7 @@
  * Sixteen rows a warp: of every product's operands only the keys come from shared memory, one ldmatrix.x4 for two mma, half the
  * time that the mma take on a 3090. Thirty-two rows would halve that again, where there are registers for it (head size 64), and
  * waste more on short documents. On an H200 wgmma, which reads its operands from shared memory by itself, and TMA would give
- * about twice this kernel's rate by FlashAttention-3's figures; attention is 5-10 % of a step there.
+ * about twice this kernel's rate by FlashAttention-3's figures. Speed here: not measured.
  *
  * FLOP: 4 D a pair of query and key, of a tile that is touched at all. Bytes: q, out and lse once; k and v once a tile of queries
  * and head, which mostly come from the L2 cache since neighbouring blocks are heads of one group. */
@@ -23,8 +23,8 @@ template <int D> struct ring_of {
 
 /* What a warp carries from tile to tile: rows g and g + 8. */
 template <int D> struct rows_state {
-    float o[D / 8][4];
-    float top[2], total[2]; /* the greatest score so far; the sum of this thread's columns */
+    float o[D / 8][4] = {};
+    float top[2] = {-INFINITY, -INFINITY}, total[2] = {}; /* the greatest score so far; the sum of this thread's columns */
 };
 
 /* Scores become probabilities relative to the greatest score so far, and what was summed before shrinks. A row that has seen no
@@ -68,6 +68,24 @@ __device__ static __forceinline__ void hide(float s[N][4], int32_t last)
                 s[i][e] = -INFINITY;
 }
 
+/* The first `rows` of the warp's rows: out (rows, D) and lse (rows), if wanted, with a distance of `heads` of these. */
+template <int D>
+__device__ static __forceinline__ void put_result(const struct rows_state<D> &w, bf16 *out, float *lse, int32_t heads,
+                                                  float scale, int32_t rows, bf16 *own)
+{
+    float by[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int r = LANE / 4 + 8 * h;
+        float total = w.total[h] + warp_xor(w.total[h], 1);
+        total += warp_xor(total, 2);
+        by[h] = 1 / total;
+        if (lse != NULL && LANE % 4 == 0 && r < rows)
+            lse[(int64_t)r * heads] = w.top[h] * scale + logf(total);
+    }
+    put_rows<D>(out, (int64_t)heads * D, rows, own, w.o, by);
+}
+
 template <int D>
 __global__ void __launch_bounds__(MMA_BLOCK, ring_of<D>::BLOCKS)
     mma_forward(struct attention a, const struct attention_list *list, bf16 *out, float *lse, const bf16 *q, const bf16 *k,
@@ -87,31 +105,28 @@ __global__ void __launch_bounds__(MMA_BLOCK, ring_of<D>::BLOCKS)
     SHARED(bf16, queries);
     bf16 *ring = queries + ATTENTION_MMA_TILE * D, *own = queries + WARP_ID * OWN_ROWS * D;
     int slot = 0; /* of the tile in use */
-    auto copy = [&](int32_t step,
-                    int to) { /* even steps bring K, odd ones V; a group is closed in any case, so that counts agree */
-                              int32_t from = step / 2 * KEYS;
-                              if (step < steps)
-                                  copy_rows<D, KEYS>(ring + to * KEYS * D,
-                                                     step % 2 ? v + (int64_t)from * a.ld_v : k + (int64_t)from * a.ld_k,
-                                                     step % 2 ? a.ld_v : a.ld_k, s.k_len - from);
-                              async_commit();
+    /* Even steps bring K, odd ones V. A group is closed in any case, so that the counts of groups agree. */
+    auto copy = [&](int32_t step, int to) {
+        int32_t from = step / 2 * KEYS, ld = step % 2 ? a.ld_v : a.ld_k;
+        if (step < steps)
+            copy_rows<D, KEYS>(ring + to * KEYS * D, (step % 2 ? v : k) + (int64_t)from * ld, ld, s.k_len - from);
+        async_commit();
     };
-    auto arrive = [&](int32_t step) { /* tile `step` is there; the slot before it is free and filled anew */
-                                      async_wait<STAGES - 2>();
-                                      block_sync();
-                                      copy(step + STAGES - 1, slot == 0 ? STAGES - 1 : slot - 1);
-                                      const bf16 *here = ring + slot * KEYS * D;
-                                      slot = slot == STAGES - 1 ? 0 : slot + 1;
-                                      return here;
+    /* Tile `step` is there; the slot before it is free and filled anew. */
+    auto arrive = [&](int32_t step) {
+        async_wait<STAGES - 2>();
+        block_sync();
+        copy(step + STAGES - 1, slot == 0 ? STAGES - 1 : slot - 1);
+        const bf16 *here = ring + slot * KEYS * D;
+        slot = slot == STAGES - 1 ? 0 : slot + 1;
+        return here;
     };
     copy_rows<D, ATTENTION_MMA_TILE>(queries, q + (int64_t)(s.q0 + tile) * a.ld_q + head * D, a.ld_q, s.q_len - tile);
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++)
         copy(i, i);
 
-    struct rows_state<D> w = {
-        {}, {-INFINITY, -INFINITY}, { 0, 0 }
-    };
+    struct rows_state<D> w;
     uint32_t left[D / 16][4];
     float scale = a.scale * LOG2_E;
     for (int32_t step = 0; step < steps; step += 2) {
@@ -135,18 +150,9 @@ __global__ void __launch_bounds__(MMA_BLOCK, ring_of<D>::BLOCKS)
         if (any)
             times_tile<D, N>(w.o, p, here);
     }
-    if (rows <= 0)
-        return;
-    float by[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float total = w.total[h] + warp_xor(w.total[h], 1);
-        total += warp_xor(total, 2);
-        by[h] = 1 / total;
-        if (lse != NULL && LANE % 4 == 0 && LANE / 4 + 8 * h < rows)
-            lse[(int64_t)(s.q0 + first + LANE / 4 + 8 * h) * a.heads + head] = w.top[h] * a.scale + logf(total);
-    }
-    put_rows<D>(out + ((int64_t)(s.q0 + first) * a.heads + head) * D, (int64_t)a.heads * D, rows, own, w.o, by);
+    int64_t at = (int64_t)(s.q0 + first) * a.heads + head;
+    if (rows > 0)
+        put_result<D>(w, out + at * D, lse == NULL ? NULL : lse + at, a.heads, a.scale, rows, own);
 }
 
 void attention_mma_forward(struct cuda *c, const struct attention *a, const struct attention_list *list, void *out, float *lse,

@@ -37,6 +37,9 @@ void fetch_end(struct cuda *c, int slot, const char *where);
 int fetch_open(struct cuda *c, struct err *e);
 void fetch_close(struct cuda *c);
 
+/* nccl.cu */
+extern const struct cuda_nccl cuda_nccl_table;
+
 /* lt.cu, lt_tune.cu, gemm.cu, linear.cu */
 int lt_open(struct cuda *c, struct err *e);
 void lt_close(struct cuda *c);

@@ -8,6 +8,6 @@ static const struct cuda_plugin plugin = {
 #else
     true,
 #endif
-    cuda_versions, cuda_cards, cuda_open,
+    cuda_versions, cuda_cards, cuda_open, &cuda_nccl_table,
 };
 extern "C" __attribute__((visibility("default"))) const struct cuda_plugin *lorat_cuda_plugin(void) { return &plugin; }

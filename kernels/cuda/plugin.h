@@ -15,7 +15,25 @@ struct cuda_card {
     char holder[128];        /* the process that holds most of the rest, "python3 (pid 4711, 18.2 GiB)"; "" when none or unknown */
 };
 
-enum { CUDA_PLUGIN_ABI = 1 };
+/* Ranks on cards, by NCCL. Each is a process with one card. -1 with a sentence: ERR_DEVICE without a usable NCCL, ERR_PEER where NCCL
+ * fails. Nothing but `open` waits for another rank. */
+enum { CUDA_NCCL_ID = 128 };
+struct cuda_nccl_comm;
+struct cuda_nccl {
+    /* What rank 0 makes and all ranks open with. Also where it is only asked whether NCCL is there. */
+    int (*id)(char out[CUDA_NCCL_ID], struct err *e);
+    /* Collective: waits for all. o is the card's backend and must stay open. */
+    int (*open)(struct ops *o, const char id[CUDA_NCCL_ID], int ranks, int rank, struct cuda_nccl_comm **out, struct err *e);
+    /* p (count) F32 = the sum over ranks, the same bits on each; queued in its turn. */
+    int (*sum)(struct cuda_nccl_comm *n, float *p, int64_t count, struct err *e);
+    /* dst (ranks x bytes_each) = the shards in rank order; queued as a fetch of that slot (ops.h). */
+    int (*gather)(struct cuda_nccl_comm *n, int slot, void *dst, const void *shard, size_t bytes_each, struct err *e);
+    /* Has the first queue done everything? Also finds what went wrong since. Does not wait. */
+    int (*done)(struct cuda_nccl_comm *n, bool *done, struct err *e);
+    void (*close)(struct cuda_nccl_comm *n); /* not with work left that a lost rank had a part in: it would hang */
+};
+
+enum { CUDA_PLUGIN_ABI = 2 };
 struct cuda_plugin {
     uint32_t abi, ops_size;  /* CUDA_PLUGIN_ABI and sizeof(struct ops): built together with this lorat? */
     const char *version;     /* LORAT_VERSION it was built with */
@@ -26,6 +44,7 @@ struct cuda_plugin {
     int (*cards)(struct cuda_card *out, int max, int *n, struct err *e);
     /* A backend on card `index`. act DT_BF16 or DT_F32. -1 (ERR_DEVICE): below compute capability 8.0, no memory for a context... */
     int (*open)(int index, enum dtype act, struct ops **out, struct err *e);
+    const struct cuda_nccl *nccl; /* may be NULL */
 };
 /* The plug-in's one exported symbol; the table is static. */
 const struct cuda_plugin *lorat_cuda_plugin(void);

@@ -134,7 +134,7 @@ static void test_refusals(void)
         const char *arguments, *says;
         int code;
     } all[] = {{"step --shape lama3-8b", "Did you mean llama3-8b?", 2},
-               {"speed", "expected gemm, ops or step", 2},
+               {"speed", "expected gemm, ops, step or comm", 2},
                {"ops --shape tiny --only nothing", "no operation of this name", 2},
                {"step --dropout 2", "lora.dropout", 2},
                {"step --shape tiny --seq 64 --memory-limit 1MiB", "the job needs", 7}};

@@ -40,7 +40,7 @@ static void expect(const char *command, int code, const char *part)
 static void test_help(void)
 {
     static const char *const verbs[] = {"train",  "plan", "config", "data",    "generate",
-                                        "export", "runs", "verify", "bench", "version", "help"};
+                                        "export", "runs", "verify", "bench", "doctor", "version", "help"};
     char command[256], usage[64];
     expect("$L --help 2>&1", 0, "exit codes:");
     CHECK_HAS(out, " 75  stopped on request");

@@ -124,7 +124,7 @@ static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
 }
 
 static struct cuda_plugin plugin = {CUDA_PLUGIN_ABI, sizeof(struct ops), LORAT_VERSION, true,
-                                    fake_versions,   fake_cards,         fake_open};
+                                    fake_versions,   fake_cards,         fake_open,      NULL};
 
 #ifndef FAKE_NO_SYMBOL
 __attribute__((visibility("default"))) const struct cuda_plugin *lorat_cuda_plugin(void)

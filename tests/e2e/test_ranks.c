@@ -25,6 +25,22 @@ static void test_same_bits(void)
     CHECK(e2e_summary("two", "tokens") == e2e_summary("one", "tokens"));
 }
 
+/* The base sharded over the ranks, or in host memory: the same bits as whole on each of them. A placement may change at a resume. */
+static void test_placements(void)
+{
+    E2E_RUN(0, JOB " --set compute.parallel=sharded", 2, 2, "sharded");
+    CHECK_HAS(e2e_out, "sharded, each of 2 ranks holds 1/2 of every block");
+    CHECK(e2e_same_state("two", "sharded", 6));
+    E2E_RUN(0, JOB " --set compute.parallel=sharded", 1, 4, "sharded-four");
+    CHECK(e2e_same_state("four", "sharded-four", 6));
+    E2E_RUN(0, JOB " --set model.placement=host", 2, 1, "host");
+    CHECK_HAS(e2e_out, "in host memory");
+    CHECK(e2e_same_state("one", "host", 6));
+    E2E_RUN(75, JOB " --set compute.parallel=sharded --stop-after 3", 2, 2, "changed");
+    E2E_RUN(0, JOB " --set model.placement=host --resume", 2, 2, "changed");
+    CHECK(e2e_same_state("two", "changed", 6));
+}
+
 static void test_elastic(void)
 {
     E2E_RUN(75, JOB " --stop-after 2", 2, 1, "elastic");
@@ -134,6 +150,10 @@ static void test_refused(void)
     CHECK_HAS(e2e_out, "train.micro_batch: found 4, expected a divisor of the 2 rows of each of 2 ranks. The nearest is 2");
     E2E_RUN(ERR_CONFIG, JOB, 1, 17, "r");
     CHECK_HAS(e2e_out, "compute.ranks");
+    E2E_RUN(ERR_CONFIG, JOB " --set compute.parallel=sharded --set model.placement=host", 2, 2, "r");
+    CHECK_HAS(e2e_out, "expected one of the two");
+    E2E_RUN(ERR_CONFIG, JOB " --set compute.parallel=sharded", 2, 1, "r");
+    CHECK_HAS(e2e_out, "expected several that share the base");
     CHECK(!e2e_exists("runs/r"));
     /* One rank's error is the run's, said once: the run is there already. */
     E2E_RUN(ERR_STATE, JOB, 2, 2, "one");
@@ -147,6 +167,7 @@ int main(int argc, char **argv)
     e2e_begin(argc, argv);
     e2e_usual("tiny-llama");
     test_same_bits();
+    test_placements();
     test_elastic();
     test_refused();
     test_lost("kill-1", 1, SIGKILL, 2, "rank 1 was killed by signal 9");

@@ -179,6 +179,8 @@ static inline void golden_files(struct golden *g, const char *name)
 }
 /* The backend: the CPU's, or with golden_cuda set that of card 0 through the plug-in that lorat would load. */
 static bool golden_cuda;
+static struct frozen_place golden_place; /* of the base, for golden_model */
+static struct comm *golden_comm;         /* where it is sharded */
 static inline int golden_backend(enum dtype act, struct ops **out, struct err *e)
 {
     const struct cuda_plugin *plugin;
@@ -195,9 +197,12 @@ static inline void golden_model(struct golden *g, const char *path, enum dtype a
         golden_backend(act, &g->o, &e) != 0)
         golden_die(&e);
     struct model_shape shape = {
-        .n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute};
+        .n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute, .place = golden_place};
     g->params = calloc((size_t)g->lora.count, sizeof *g->params);
-    if (model_layout(&g->m, g->o, &g->source.facts, &g->lora, &shape, &e) != 0 || model_allocate(&g->m, &e) != 0 ||
+    if (model_layout(&g->m, g->o, &g->source.facts, &g->lora, &shape, &e) != 0)
+        golden_die(&e);
+    g->m.comm = golden_comm;
+    if (model_allocate(&g->m, &e) != 0 ||
         model_load(&g->m, &g->source, NULL, NULL, &e) != 0)
         golden_die(&e);
 }

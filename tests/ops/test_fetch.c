@@ -13,7 +13,8 @@ static void *block(struct ops *o, size_t bytes)
 }
 
 /* One walk over the layers as a model makes it: the next layer is asked for before this one is used. */
-static void walk(struct ops *o, int from, int to, char *host, char *slots[FETCH_SLOTS], int held[FETCH_SLOTS], char *out, size_t bytes)
+static void walk(struct ops *o, int from, int to, char *host, char *slots[FETCH_SLOTS], int held[FETCH_SLOTS], char *out,
+                 size_t bytes)
 {
     int step = to > from ? 1 : -1;
     for (int l = from; l != to + step; l += step) {

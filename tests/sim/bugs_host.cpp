@@ -112,6 +112,12 @@ static void host_touches(bool wrong)
     expect(wrong ? p[3] : fetch(x + 3), 3);
     cudaFree(x);
 }
+static void host_pointer(bool wrong)
+{
+    float host[N] = {0}, *x = new_numbers(N);
+    launch(nullptr, 1, N, 0, add_one, x, (const float *)(wrong ? host : x));
+    cudaFree(x);
+}
 static void double_free(bool wrong)
 {
     float *x = new_floats(N);
@@ -200,6 +206,7 @@ const Bug host_bugs[] = {
     {"device buffer reused under a kernel", reused_device_buffer, "the result is 1, expected 6", "LORAT_SIM_STREAMS=others"},
     {"result read before the wait", stale_read, "nan, expected 6", nullptr},
     {"host touches device memory", host_touches, "the host reads device memory, at byte 12 of a block of 256 bytes", nullptr},
+    {"host pointer given to a kernel", host_pointer, "which is memory of the host", nullptr},
     {"double free", double_free, "was freed before", nullptr},
     {"leak", leak, "a block of 256 bytes of card 0 was never freed", nullptr},
     {"leaked stream", leaked_stream, "1 streams were never destroyed", nullptr},

@@ -22,6 +22,7 @@ extern "C" {
 #include "tests/sim/device_sim.h"
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -125,9 +126,12 @@ static void arrived(void)
     if (!host_bottom) /* the first switch of all comes from the host's own stack */
         host_bottom = bottom, host_size = size;
 }
+/* Frames that were left for good have not cleared their marks. */
+static void forget_frames(char *stack) { __asan_unpoison_memory_region(stack + STACK / 2, STACK / 2); }
 #else
 static void switch_to(void **save, Fiber *to, bool) { sim_switch(save, to ? to->sp : scheduler_sp); }
 static void arrived(void) {}
+static void forget_frames(char *) {}
 #endif
 
 /* All lanes of the warp have come to the same operation: it is done. */
@@ -165,6 +169,7 @@ static void give_stack(Fiber *f)
 {
     f->stack = free_stacks.back();
     free_stacks.pop_back();
+    forget_frames(f->stack);
     size_t number = (size_t)(f->stack - stacks) / STACK; /* tops at other distances, or all of them share one set of the cache */
     void **top = (void **)(f->stack + STACK - 8 - number % 61 * COLOUR);
     *--top = (void *)thread_main;

@@ -81,6 +81,11 @@ static cudaError_t check(const cudaLaunchConfig_t *c, const Kernel &k)
     return cudaErrorInvalidConfiguration;
 }
 
+void sim_check_pointer(const void *kernel, const void *p)
+{
+    if (p && !sim_is_device(p) && !sim_is_pinned(p, 1))
+        sim_finding("host pointer", "kernel %s is given %p, which is memory of the host", kernel_of(kernel).name.c_str(), p);
+}
 cudaError_t sim_launch(const cudaLaunchConfig_t *c, const void *code, std::function<void()> body)
 {
     std::lock_guard<std::recursive_mutex> hold(sim_lock());
@@ -129,7 +134,9 @@ void sim_finish(void)
 {
     std::lock_guard<std::recursive_mutex> hold(sim_lock());
     sim_run_all();
-    sim_memory_left();
-    sim_streams_left();
+    if (!sim_stuck(sim_device())) { /* a card in error gives nothing back */
+        sim_memory_left();
+        sim_streams_left();
+    }
     sim_errors_left();
 }

@@ -285,7 +285,7 @@ cudaError_t cudaFreeHost(void *p)
 void sim_memory_left(void)
 {
     for (const SimAlloc &a : allocs)
-        if (a.live && !sim_stuck(a.device)) /* a card in error frees nothing */
+        if (a.live && !sim_stuck(a.device))
             sim_finding("leak of memory", "a block of %zu bytes of card %d was never freed", a.bytes, a.device);
     for (const auto &block : pinned)
         sim_finding("leak of pinned memory", "a pinned block of %zu bytes was never freed", block.second);

@@ -35,9 +35,11 @@ struct SimEvent {
     SimMarkRef mark; /* of the latest record */
 };
 
-static std::vector<SimStream *> streams; /* those of no card's null stream first; destroyed ones stay while they have work */
+/* Never destroyed themselves: a card in error keeps what it has to the process's end. Streams: destroyed ones stay while they
+ * have work. */
+static std::vector<SimStream *> &streams = *new std::vector<SimStream *>;
 static SimStream null_streams[SIM_MAX_CARDS];
-static std::set<SimEvent *> events;
+static std::set<SimEvent *> &events = *new std::set<SimEvent *>;
 static const char *operation;
 static int running_device = -1;
 static double clock_ms[SIM_MAX_CARDS];

@@ -8,11 +8,12 @@
 #include <unistd.h>
 #include <vector>
 
-/* Runs body once on one warp of the simulated card; results go to host variables that the body captures. */
-static void on_warp(void (*kernel)(void *), void *arg, size_t shared = 0)
+/* One warp of the simulated card. The argument lies on the host, where the simulator's kernels can reach it: as a number, since a
+ * kernel that is given a host pointer is a finding. */
+static void on_warp(void (*kernel)(uintptr_t), void *arg, size_t shared = 0)
 {
     cudaLaunchConfig_t config = {dim3(1), dim3(32), shared, nullptr, nullptr, 0};
-    CHECK(cudaLaunchKernelEx(&config, kernel, arg) == cudaSuccess);
+    CHECK(cudaLaunchKernelEx(&config, kernel, (uintptr_t)arg) == cudaSuccess);
     CHECK(cudaDeviceSynchronize() == cudaSuccess);
 }
 
@@ -33,7 +34,7 @@ struct Product {
     int a[16][16], b[16][8], c[16][8];
     float d[32][4];
 };
-static void mma_kernel(void *arg)
+static void mma_kernel(uintptr_t arg)
 {
     Product *p = (Product *)arg;
     int lane = LANE;
@@ -81,7 +82,7 @@ struct Loaded {
 };
 static int element(int m, int row, int col) { return m * 64 + row * 8 + col + 1; }
 enum { ROW_STEP = 24 }; /* elements: rows need not lie side by side, only on 16 bytes */
-static void ldmatrix_kernel(void *arg)
+static void ldmatrix_kernel(uintptr_t arg)
 {
     Loaded *out = (Loaded *)arg;
     SHARED(uint16_t, s);
@@ -116,7 +117,7 @@ struct Shuffled {
     uint32_t votes[32];
     double wide[32];
 };
-static void shuffle_kernel(void *arg)
+static void shuffle_kernel(uintptr_t arg)
 {
     Shuffled *out = (Shuffled *)arg;
     int lane = LANE;
@@ -191,7 +192,7 @@ struct Fetched {
     const float *from;
     float first, early, second, zeros;
 };
-static void async_kernel(void *arg)
+static void async_kernel(uintptr_t arg)
 {
     Fetched *f = (Fetched *)arg;
     SHARED(float, s);

@@ -44,8 +44,17 @@ struct Shared {
 static Shared shared_places[SHARED_PLACES];
 static uint32_t interval, block_first, warp_syncs[32];
 
+/* What every call asks for, kept from the beginning of the block. */
+static const char *shared_begin;
+static size_t shared_bytes;
+static uint32_t block_number;
+static char *global_begin;
+
 static void block_begin(void)
 {
+    shared_begin = (const char *)sim_shared();
+    shared_bytes = sim_launch_now()->shared;
+    block_number = (sim_block.index.z * sim_block.grid.y + sim_block.index.y) * sim_block.grid.x + sim_block.index.x;
     block_first = ++interval;
     for (uint32_t &w : warp_syncs)
         w = 1;
@@ -107,7 +116,7 @@ static bool under_way(const Shared *s, const char *does, size_t at)
 }
 template <typename F> static void each_shared(const void *p, size_t n, F f)
 {
-    size_t at = (size_t)((const char *)p - (const char *)sim_shared());
+    size_t at = (size_t)((const char *)p - shared_begin);
     for (size_t place = at / PLACE; place <= (at + n - 1) / PLACE && place < SHARED_PLACES; place++)
         f(&shared_places[place], place * PLACE);
 }
@@ -163,20 +172,17 @@ struct Global {
     uint32_t read_launch, read_block; /* of the last read; block MANY: several */
 };
 static Global *global_places; /* for the whole range of addresses; the host gives pages as they are touched */
-static char *global_begin;
 
 static void global_reserve(const void *somewhere)
 {
     if (global_places)
         return;
-    global_begin = (char *)sim_range_begin();
     void *p = mmap(nullptr, RANGE_BYTES / PLACE * sizeof(Global), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         sim_die("no addresses to track accesses to %p with", somewhere);
     global_places = (Global *)p;
 }
 static uint32_t launch_now(void) { return sim_launch_now() ? sim_launch_now()->id + FIRST_LAUNCH : BY_COPY; }
-static uint32_t block_now(void) { return (sim_block.index.z * sim_block.grid.y + sim_block.index.y) * sim_block.grid.x + sim_block.index.x; }
 
 /* To the byte: what pages do not show. */
 static bool outside(const void *p, size_t n, const char *does)
@@ -213,7 +219,7 @@ static void global_write(const void *p, size_t n, uint32_t block)
 }
 static void global_read(const void *p, size_t n)
 {
-    uint32_t launch = launch_now(), block = block_now();
+    uint32_t launch = launch_now(), block = block_number;
     if (outside(p, n, "reads"))
         return;
     each_global(p, n, [=](Global *g, const char *at) {
@@ -230,30 +236,32 @@ static void global_read(const void *p, size_t n)
 
 /* ---- the way in ---- */
 
-static bool is_shared(const void *p)
+static bool is_shared(const void *p) { return (size_t)((const char *)p - shared_begin) < shared_bytes && sim_thread; }
+static bool is_global(const void *p)
 {
-    const char *begin = (const char *)sim_shared();
-    return sim_thread && sim_launch_now() && (const char *)p >= begin && (const char *)p < begin + sim_launch_now()->shared;
+    if (!global_begin)
+        global_begin = (char *)sim_range_begin();
+    return global_begin && (size_t)((const char *)p - global_begin) < RANGE_BYTES && sim_operation();
 }
 static void on_read(const void *p, size_t n, int thread)
 {
     if (is_shared(p))
         shared_read(p, n, thread < 0 ? sim_thread_number() : thread);
-    else if (sim_is_device(p) && sim_operation())
+    else if (is_global(p))
         global_read(p, n);
 }
 static void on_write(const void *p, size_t n, int thread)
 {
     if (is_shared(p))
         shared_write(p, n, thread < 0 ? sim_thread_number() : thread);
-    else if (sim_is_device(p) && sim_operation())
-        global_write(p, n, block_now());
+    else if (is_global(p))
+        global_write(p, n, block_number);
 }
 static void on_atomic(const void *p, size_t n)
 {
     if (is_shared(p))
         shared_atomic(p, n);
-    else if (sim_is_device(p))
+    else if (is_global(p))
         global_write(p, n, ATOMIC);
 }
 static const bool begun = [] {

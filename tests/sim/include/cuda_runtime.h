@@ -126,10 +126,15 @@ typedef struct cudaLaunchConfig_st {
 } cudaLaunchConfig_t;
 /* Queue a kernel; body runs it for the current simulated thread. */
 cudaError_t sim_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> body);
+/* A kernel's arguments that are pointers must point to the card, or to pinned memory. */
+void sim_check_pointer(const void *kernel, const void *p);
+template <typename T> inline void sim_check_argument(const void *, const T &) {}
+template <typename T> inline void sim_check_argument(const void *kernel, T *const &p) { sim_check_pointer(kernel, p); }
 template <typename... P, typename... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...), A &&...args)
 {
     std::tuple<P...> kept(static_cast<P>(args)...);
+    std::apply([kernel](const P &...p) { (sim_check_argument((const void *)kernel, p), ...); }, kept);
     return sim_launch(config, (const void *)kernel, [kernel, kept] { std::apply(kernel, kept); });
 }
 

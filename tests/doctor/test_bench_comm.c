@@ -1,0 +1,79 @@
+/* `lorat bench comm` over CPU ranks: every size of both calls is there, its result right, its rates as nccl-tests defines them.
+ * ARGS: the program. */
+#include "tests/check.h"
+#include "trainer/base/json.h"
+
+static char out[1 << 16];
+
+static int run(const char *program, const char *arguments)
+{
+    char command[1024];
+    snprintf(command, sizeof command, "'%s' bench comm %s 2>&1", program, arguments);
+    FILE *p = popen(command, "r");
+    if (p == NULL)
+        return -1;
+    out[fread(out, 1, sizeof out - 1, p)] = '\0';
+    int status = pclose(p);
+    return status == -1 ? -1 : status >> 8;
+}
+
+static double number(const struct json *row, const char *key)
+{
+    double v = NAN;
+    CHECK(json_f64(json_get(row, key), &v));
+    return v;
+}
+
+static void check_row(const struct json *row, int ranks, int sums, int gathers)
+{
+    bool sum = strcmp(json_text(json_get(row, "name"), NULL), "all-reduce") == 0;
+    double bytes = number(row, "bytes"), alg = number(row, "alg_gb_s");
+    double size = 65536.0 * pow(4, sum ? sums : gathers);
+    CHECK(bytes <= size && bytes > size - 4 * ranks); /* whole numbers for each rank */
+    CHECK_INT(number(row, "ranks"), ranks);
+    CHECK_NEAR(number(row, "wrong"), 0, 0);
+    CHECK_NEAR(alg, 1e-9 * bytes / number(row, "seconds"), 1e-4 * alg);
+    CHECK_NEAR(number(row, "bus_gb_s"), alg * (sum ? 2.0 : 1.0) * (ranks - 1) / ranks, 1e-4 * alg);
+}
+
+static void check_run(const char *program, int ranks)
+{
+    char arguments[128];
+    struct err e = {0};
+    int sums = 0, gathers = 0;
+    bool way = false;
+    snprintf(arguments, sizeof arguments, "--device cpu --threads 1 --ranks %d --most 1 --seconds 0 --json", ranks);
+    CHECK_INT(run(program, arguments), 0);
+    for (char *line = strtok(out, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        struct json *row;
+        if (json_parse(line, strlen(line), "row", ERR_DATA, &row, &e) != 0) {
+            CHECK_STR(line, "a row of JSON");
+            return;
+        }
+        if (json_get(row, "interconnect") != NULL)
+            way = strcmp(json_text(json_get(row, "interconnect"), NULL), "shared memory") == 0;
+        else {
+            check_row(row, ranks, sums, gathers);
+            bool sum = strcmp(json_text(json_get(row, "name"), NULL), "all-reduce") == 0;
+            sums += sum;
+            gathers += !sum;
+        }
+        json_free(row);
+    }
+    CHECK(way && sums == 3 && gathers == 3); /* 64 KiB, 256 KiB, 1 MiB */
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 1;
+    check_run(argv[1], 2);
+    check_run(argv[1], 3);
+    CHECK_INT(run(argv[1], "--device cpu --ranks 1"), 2);
+    CHECK_HAS(out, "expected two or more");
+    CHECK_INT(run(argv[1], "--device cpu --interconnect nvlink"), 3);
+    CHECK_HAS(out, "the job runs on the CPU");
+    CHECK_INT(run(argv[1], "--device cpu --interconnect fast"), 2);
+    CHECK_HAS(out, "expected auto, nvlink or pcie");
+    return check_done();
+}

@@ -1,0 +1,50 @@
+/* `lorat doctor` as a program: exit codes, both forms of the report, this machine as it is. ARGS: the program. */
+#include "tests/check.h"
+#include "trainer/base/json.h"
+
+static char out[1 << 17];
+
+static int run(const char *program, const char *arguments)
+{
+    char command[1024];
+    snprintf(command, sizeof command, "'%s' doctor %s 2>&1", program, arguments);
+    FILE *p = popen(command, "r");
+    if (p == NULL)
+        return -1;
+    out[fread(out, 1, sizeof out - 1, p)] = '\0';
+    int status = pclose(p);
+    return status == -1 ? -1 : status >> 8;
+}
+
+int main(int argc, char **argv)
+{
+    struct json *root;
+    struct err e = {0};
+    if (argc < 2)
+        return 1;
+    CHECK_INT(run(argv[1], "--machine tests/machines/bridged.json"), 0);
+    CHECK_HAS(out, "NCCL will use: nvlink, because 4 NVLinks");
+    CHECK_HAS(out, "Nothing to report.");
+    CHECK_HAS(out, "Training can start.");
+    CHECK_INT(run(argv[1], "--machine tests/machines/driver_old.json"), 7);
+    CHECK_HAS(out, "stop     driver_old: ");
+    CHECK_HAS(out, "lorat: error: doctor: 1 finding in the way");
+    CHECK_INT(run(argv[1], "--machine tests/machines/none.json --json"), 0);
+    CHECK_OK(json_parse(out, strlen(out), "doctor", ERR_DATA, &root, &e), &e);
+    CHECK_STR(json_text(json_get(json_at(json_get(root, "findings"), 0), "id"), NULL), "no_card");
+    json_free(root);
+    CHECK_INT(run(argv[1], "--machine tests/machines/README.md"), 4);
+    CHECK_INT(run(argv[1], "--machine tests/machines/absent.json"), 4);
+    CHECK_INT(run(argv[1], "nonsense"), 2);
+    /* This machine, whatever it is. */
+    int rc = run(argv[1], "--json");
+    CHECK(rc == 0 || rc == 7);
+    if (rc == 0)
+        CHECK_OK(json_parse(out, strlen(out), "doctor", ERR_DATA, &root, &e), &e);
+    if (rc == 0 && e.code == ERR_OK) {
+        int64_t total;
+        CHECK(json_i64(json_get(json_get(root, "machine"), "host_total"), &total) && total > 0);
+        json_free(root);
+    }
+    return check_done();
+}

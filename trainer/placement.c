@@ -1,0 +1,64 @@
+#include "trainer/placement.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int refuse(const struct config *c, int ranks, const char *unequal, struct err *e)
+{
+    bool sharded = c->compute.parallel == PARALLEL_SHARDED;
+    if (sharded && c->model.placement == PLACEMENT_HOST)
+        FAIL(
+            e, ERR_CONFIG,
+            "compute.parallel: sharded with model.placement: host, expected one of the two. Leave model.placement at resident: a "
+            "sharded base needs no room in host memory");
+    if (sharded && ranks == 1)
+        FAIL(e, ERR_CONFIG,
+             "compute.parallel: sharded on one rank, expected several that share the base. Set compute.parallel: auto; for a "
+             "base that "
+             "one card cannot hold, model.placement: host");
+    if (sharded && unequal[0] != '\0')
+        FAIL(e, ERR_DEVICE,
+             "compute.parallel: sharded on %.300s, expected cards that are alike: all would wait for the smaller and the slower "
+             "at every "
+             "block. Choose equal ones with compute.gpus, or set compute.parallel: data",
+             unequal);
+    return 0;
+}
+
+int placement_choices(const struct config *c, int ranks, const char *unequal, struct frozen_place out[PLACEMENT_CHOICES], int *n,
+                      struct err *e)
+{
+    *n = 0;
+    TRY(refuse(c, ranks, unequal, e));
+    if (c->model.placement == PLACEMENT_HOST)
+        out[(*n)++] = (struct frozen_place){.kind = FROZEN_HOST};
+    else if (c->compute.parallel != PARALLEL_SHARDED)
+        out[(*n)++] = (struct frozen_place){.kind = FROZEN_RESIDENT};
+    if (*n == 0 ||
+        (c->compute.parallel == PARALLEL_AUTO && c->model.placement != PLACEMENT_HOST && ranks > 1 && unequal[0] == '\0'))
+        out[(*n)++] = (struct frozen_place){.kind = FROZEN_SHARDED, .ranks = ranks};
+    return 0;
+}
+
+void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size)
+{
+    if (p->kind == FROZEN_SHARDED)
+        snprintf(out, size, "sharded, each of %d ranks holds 1/%d of every block", p->ranks, p->ranks);
+    else if (p->kind == FROZEN_HOST)
+        snprintf(out, size, "in host memory%s, two blocks at a time on the device", ranks > 1 ? " (once for each rank)" : "");
+    else if (ranks > 1)
+        snprintf(out, size, "whole on each of %d ranks (data parallel)", ranks);
+    else
+        snprintf(out, size, "resident");
+}
+
+bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size)
+{
+    out[0] = '\0';
+    for (int i = 1; i < n; i++)
+        if (strcmp(cards[i].name, cards[0].name) != 0 || cards[i].total != cards[0].total) {
+            snprintf(out, size, "card %d, %s, and card %d, %s", cards[0].index, cards[0].name, cards[i].index, cards[i].name);
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,21 @@
+/* placement.h - which placements of the base a job may have, in the order in which the plan tries them. */
+#ifndef LORAT_PLACEMENT_H
+#define LORAT_PLACEMENT_H
+
+#include <stdbool.h>
+
+#include "kernels/cuda/plugin.h"
+#include "trainer/config.h"
+#include "trainer/frozen.h"
+
+enum { PLACEMENT_CHOICES = 2 };
+/* Of a job on `ranks` ranks: host only when asked for; with several ranks what compute.parallel says, auto is data (resident on
+ * each) and then sharded. unequal: the cards in words where they are not alike, else "": they cannot share a base. */
+int placement_choices(const struct config *c, int ranks, const char *unequal, struct frozen_place out[PLACEMENT_CHOICES], int *n,
+                      struct err *e);
+/* "sharded over 2 ranks, each holds 1/2 of every block" */
+void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size);
+/* Are the cards not alike? Then out names them ("card 0, NVIDIA GeForce RTX 3090, and card 1, ..."). */
+bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size);
+
+#endif
