@@ -4,10 +4,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "datasets/pack.h"
 #include "datasets/store.h"
+#include "trainer/base/clock.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 
@@ -431,13 +431,6 @@ int loader_start(struct loader *l, int64_t step, int64_t epochs, struct err *e)
 
 /* ---- the loop's side ---- */
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 int loader_next(struct loader *l, struct batch **out, double *wait_s, struct err *e)
 {
     *out = NULL;
@@ -447,11 +440,11 @@ int loader_next(struct loader *l, struct batch **out, double *wait_s, struct err
     int rc = 0;
     pthread_mutex_lock(&l->lock);
     if (!s->filled && !l->ended) {
-        double before = now_s();
+        double before = clock_s();
         while (!s->filled && !l->ended)
             pthread_cond_wait(&l->moved, &l->lock);
         if (wait_s != NULL)
-            *wait_s += now_s() - before;
+            *wait_s += clock_s() - before;
     }
     if (s->filled) {
         s->filled = false;

@@ -2,28 +2,21 @@
 #include "kernels/bench.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "trainer/base/clock.h"
 #include "trainer/base/rng.h"
 
 enum { BURSTS = 25, LEAST_BURSTS = 3, MOST_CALLS = 4096, STRETCH = 8 * 8191 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Seconds of n calls from i on with the wait behind them. */
 static int burst(struct ops *o, void (*call)(void *arg, int64_t i), void *arg, int64_t *i, int64_t n, double *seconds,
                  struct err *e)
 {
-    double from = now_s();
+    double from = clock_s();
     for (int64_t k = 0; k < n; k++)
         call(arg, (*i)++);
     TRY(o->sync(o, e));
-    *seconds = now_s() - from;
+    *seconds = clock_s() - from;
     if (*seconds < 1e-9)
         *seconds = 1e-9;
     return 0;

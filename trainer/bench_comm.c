@@ -5,8 +5,8 @@
  * carry, whatever the number of ranks, and is held against the link's own. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "trainer/base/clock.h"
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
 #include "trainer/bench.h"
@@ -26,13 +26,6 @@ struct session {
     float *send, *all; /* device: (most) each */
     float *host;      /* (most) */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Exact in F32, also as a sum over ranks. */
 static float value(int rank, int64_t i) { return (float)(i % 1021 + 2048 * (rank + 1)); }
@@ -95,11 +88,11 @@ static int time_rounds(struct session *s, const struct kind *k, int64_t count, i
     s->o->zero(s->o, s->all, (size_t)count * sizeof(float)); /* sums of sums would leave the numbers that F32 has */
     TRY(s->o->sync(s->o, e));
     TRY(s->c->sum_host(s->c, &together, 1, e));
-    double start = now_s();
+    double start = clock_s();
     for (int64_t i = 0; i < rounds; i++)
         TRY(k->call(s, count, e));
     TRY(s->o->sync(s->o, e));
-    *seconds = (now_s() - start) / (double)rounds;
+    *seconds = (clock_s() - start) / (double)rounds;
     s->c->alive(s->c, 0, "measuring");
     return s->c->share(s->c, seconds, sizeof *seconds, e);
 }

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "trainer/base/clock.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/stop.h"
 #include "trainer/ranks_shared.h"
@@ -95,13 +96,6 @@ static int sum_chunk(struct comm *c, float *p, int64_t n, struct err *e)
     return 0;
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Memory of the host between a device that it cannot read and the board. */
 static int stage_for(struct comm *c, const struct ops *o, struct err *e)
 {
@@ -116,7 +110,7 @@ static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, str
     struct local *l = c->state;
     TRY(stage_for(c, o, e));
     TRY(o->sync(o, e)); /* what was queued before is not the sum's cost */
-    double start = now_s();
+    double start = clock_s();
     for (int64_t at = 0; at < count; at += RANKS_CHUNK) {
         int64_t n = count - at < RANKS_CHUNK ? count - at : RANKS_CHUNK;
         float *here = o->unified ? p + at : l->stage;
@@ -126,7 +120,7 @@ static int local_sum(struct comm *c, struct ops *o, float *p, int64_t count, str
         if (!o->unified)
             o->upload(o, p + at, here, (size_t)n * sizeof *p);
     }
-    c->cost.wait_s += now_s() - start;
+    c->cost.wait_s += clock_s() - start;
     c->cost.bytes += count * (int64_t)sizeof *p;
     return o->check(o, e);
 }
@@ -139,7 +133,7 @@ static int local_gather(struct comm *c, struct ops *o, int slot, void *dst, cons
     const float *board;
     TRY(stage_for(c, o, e));
     TRY(o->sync(o, e)); /* what was queued may still use dst */
-    double start = now_s();
+    double start = clock_s();
     for (int64_t at = 0; at < bytes_each; at += CHUNK) {
         size_t n = (size_t)(bytes_each - at < CHUNK ? bytes_each - at : CHUNK);
         const void *mine = (const char *)shard + at;
@@ -152,7 +146,7 @@ static int local_gather(struct comm *c, struct ops *o, int slot, void *dst, cons
         for (int r = 0; r < c->ranks; r++)
             o->upload(o, (char *)dst + r * bytes_each + at, board + (int64_t)r * RANKS_CHUNK, n);
     }
-    c->cost.wait_s += now_s() - start;
+    c->cost.wait_s += clock_s() - start;
     c->cost.bytes += bytes_each * c->ranks / 2;
     return o->check(o, e);
 }

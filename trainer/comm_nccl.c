@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "kernels/cuda/plugin.h"
+#include "trainer/base/clock.h"
 #include "trainer/base/mem.h"
 #include "trainer/comm.h"
 
@@ -20,13 +21,6 @@ struct nccl_ranks {
     void (*host_alive)(struct comm *c, int64_t step, const char *doing);
     void (*host_close)(struct comm *c);
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void nccl_alive(struct comm *c, int64_t step, const char *doing)
 {
@@ -46,14 +40,14 @@ static int lost(struct comm *c, struct err *e)
 static int drain(struct comm *c, const char *what, double most_s, struct err *e)
 {
     struct nccl_ranks *n = c->device;
-    double start = now_s();
+    double start = clock_s();
     for (int64_t turn = 0;; turn++) {
         bool done;
         if (n->table->done(n->comm, &done, e) != 0 || (!done && c->waiting(c, e) != 0))
             return lost(c, e);
         if (done)
             return 0;
-        if (now_s() - start > most_s) {
+        if (clock_s() - start > most_s) {
             n->failed = true;
             FAIL(e, ERR_PEER,
                  "rank %d at step %lld: %s has not ended within %g s, expected it to. The last checkpoint is intact; `lorat doctor` looks at "
@@ -70,11 +64,11 @@ static int nccl_sum(struct comm *c, struct ops *o, float *p, int64_t count, stru
     struct nccl_ranks *n = c->device;
     double all_here = 0, start;
     TRY(drain(c, "the work queued on the card", 10 * n->timeout_s, e));
-    start = now_s(); /* what was queued before is not the sum's cost, waiting for the others is */
+    start = clock_s(); /* what was queued before is not the sum's cost, waiting for the others is */
     if (c->sum_host(c, &all_here, 1, e) != 0 || n->table->sum(n->comm, p, count, e) != 0)
         return lost(c, e);
     TRY(drain(c, "the sum over ranks", n->timeout_s, e));
-    c->cost.wait_s += now_s() - start;
+    c->cost.wait_s += clock_s() - start;
     c->cost.bytes += count * (int64_t)sizeof *p;
     return 0;
 }

@@ -9,17 +9,13 @@
 #include <time.h>
 
 #include "trainer/base/buf.h"
+#include "trainer/base/clock.h"
 #include "trainer/base/io.h"
 #include "trainer/base/json.h"
 #include "trainer/base/log.h"
 #include "trainer/git_version.h"
 
-double metrics_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+double metrics_now(void) { return clock_s(); }
 
 int64_t metrics_peak_rss(void)
 {

@@ -2,8 +2,8 @@
 #include "trainer/preflight.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "trainer/base/clock.h"
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
 
@@ -16,13 +16,6 @@ struct flight {
     void *mine, *all; /* device: (bytes), (ranks, bytes) */
     char *host;       /* (bytes) */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Word i of what rank r sends in a round: no two ranks, rounds or places have the same, and no word is zero for long. */
 static uint32_t word_of(int r, int round, int64_t i)
@@ -67,11 +60,11 @@ static int copy_round(struct flight *f, int round, double *seconds, struct err *
     TRY(o->sync(o, e));
     double together = 0;
     TRY(f->c->sum_host(f->c, &together, 1, e)); /* the clock starts when all are here */
-    double start = now_s();
+    double start = clock_s();
     TRY(f->c->gather(f->c, o, SLOT, f->all, f->mine, f->bytes, e));
     o->fetch_wait(o, SLOT);
     TRY(o->sync(o, e));
-    *seconds = now_s() - start;
+    *seconds = clock_s() - start;
     for (int r = 0; r < f->c->ranks; r++) {
         f->c->alive(f->c, 0, PREFLIGHT_DOING);
         TRY(o->download(o, f->host, (char *)f->all + (int64_t)r * f->bytes, (size_t)f->bytes, e));
@@ -105,10 +98,10 @@ static int measure_latency(struct flight *f, double *out, struct err *e)
     double best = 1e9;
     f->o->zero(f->o, f->mine, sizeof(float));
     for (int i = 0; i < LATENCY_ROUNDS; i++) {
-        double start = now_s();
+        double start = clock_s();
         TRY(f->c->sum(f->c, f->o, f->mine, 1, e));
         TRY(f->o->sync(f->o, e));
-        double one = now_s() - start;
+        double one = clock_s() - start;
         best = one < best ? one : best;
     }
     *out = best;

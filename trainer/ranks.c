@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "trainer/base/clock.h"
 #include "trainer/base/log.h"
 #include "trainer/base/stop.h"
 #include "trainer/preflight.h"
@@ -32,13 +33,6 @@ struct watch {
     double left;          /* when the others were told to leave; 0 = not yet */
     bool killed;
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void child(struct ranks_shared *s, int rank, int (*body)(struct comm *, void *, struct err *), void *arg)
 {
@@ -73,7 +67,7 @@ static void leave(struct watch *w, int rank)
     atomic_compare_exchange_strong(&w->s->first_failed, &none, rank + 1);
     atomic_store(&w->s->leave, 1);
     if (w->left == 0)
-        w->left = now_s();
+        w->left = clock_s();
 }
 
 /* Rank k has ended with this wait status. A rank that died could not leave its words: the parent does. */
@@ -125,7 +119,7 @@ static const char *what_now(const char *doing)
 /* A rank whose counter has stood still for too long is named and ended. */
 static void look(struct watch *w)
 {
-    double now = now_s(), timeout = w->options->timeout_s > 0 ? w->options->timeout_s : TIMEOUT_S;
+    double now = clock_s(), timeout = w->options->timeout_s > 0 ? w->options->timeout_s : TIMEOUT_S;
     for (int k = 0; k < w->s->ranks; k++) {
         struct rank_slot *slot = &w->s->slot[k];
         int64_t progress = atomic_load(&slot->progress);
@@ -170,7 +164,7 @@ static void watch(struct watch *w)
             atomic_compare_exchange_strong(&w->s->stop, &none, sig);
         reap(w);
         look(w);
-        if (w->left != 0 && !w->killed && now_s() - w->left > GRACE_S)
+        if (w->left != 0 && !w->killed && clock_s() - w->left > GRACE_S)
             kill_all(w);
         if (any_left(w))
             nanosleep(&(struct timespec){0, (long)(LOOK_S * 1e9)}, NULL);
@@ -197,7 +191,7 @@ static int verdict(const struct watch *w, struct err *e)
 
 static int start(struct watch *w, int (*body)(struct comm *, void *, struct err *), void *arg, struct err *e)
 {
-    double now = now_s();
+    double now = clock_s();
     fflush(stdout);
     fflush(stderr);
     for (int k = 0; k < w->s->ranks; k++) {

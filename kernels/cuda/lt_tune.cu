@@ -10,9 +10,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 extern "C" {
+#include "trainer/base/clock.h"
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 }
@@ -145,13 +145,6 @@ static int time_runs(struct bench *b, const cublasLtMatmulAlgo_t *algo, int runs
     return cuda_check(&c->ops, e);
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The fastest of the sound ones into the plan; share_s: about what may be spent on it. */
 static int tune_shape(struct bench *b, double share_s, struct err *e)
 {
@@ -217,7 +210,7 @@ int cuda_tune(struct ops *o, void *scratch, size_t bytes, double budget_s, struc
     struct bench b = {};
     size_t n;
     int rc = cuda_sync(o, e) != 0 ? -1 : attention_select_tune(c, scratch, bytes, e);
-    double end = now_s() + budget_s;
+    double end = clock_s() + budget_s;
     struct lt_plan **list = rc == 0 ? sorted(c->lt, by_work, &n) : NULL;
     if (rc != 0 || !list)
         return rc != 0 ? rc : mem_fail(e, "the list of products", c->lt->n * sizeof(*list));
@@ -225,7 +218,7 @@ int cuda_tune(struct ops *o, void *scratch, size_t bytes, double budget_s, struc
     if (!cuda_ok(c, cudaEventCreate(&b.from), "tune") || !cuda_ok(c, cudaEventCreate(&b.to), "tune"))
         TRY_DONE(cuda_check(o, e));
     for (size_t i = 0; i < n; i++) {
-        double left = end - now_s();
+        double left = end - clock_s();
         b.p = list[i];
         if (left <= 0)
             b.p->untuned = "no time was left";
