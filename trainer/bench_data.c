@@ -6,6 +6,7 @@
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 #include "trainer/base/rng.h"
+#include "trainer/frozen_stream.h"
 
 /* Uniform with variance gain / in. */
 static void fill_weight(struct model *m, const struct weight *w, double gain, uint32_t seed)
@@ -20,16 +21,24 @@ static void fill_norm(struct model *m, const void *p, int64_t count)
         bench_fill(m->o, (void *)(uintptr_t)p, m->o->act, count, 0.9f, 1.1f, 7);
 }
 
-int bench_weights(struct model *m, struct err *e)
+/* A block's matrices as they lie in its slot, into what is kept of it. */
+static int keep_block(struct model *m, int32_t l, void *stage, struct err *e)
+{
+    struct frozen_stream *s = m->frozen.stream;
+    TRY(m->o->download(m->o, stage, s->slots[l % FETCH_SLOTS], s->slot_bytes, e));
+    frozen_keep(s, l, 0, stage, s->slot_bytes);
+    return m->o->sync(m->o, e);
+}
+
+static int fill_blocks(struct model *m, void *stage, struct err *e)
 {
     const struct facts *f = m->facts;
     double residual = 1.0 / (2 * f->l); /* the sum over all blocks stays as large as one block's */
-    fill_weight(m, &m->frozen.embed, 1, 1);
-    if (!f->tied)
-        fill_weight(m, &m->frozen.head, 1, 2);
     for (int32_t l = 0; l < f->l; l++) {
         const struct frozen_block *b = &m->frozen.blocks[l];
         uint32_t seed = 16 + 4 * (uint32_t)l;
+        if (stage != NULL) /* the padding too is sent along */
+            m->o->zero(m->o, m->frozen.stream->slots[l % FETCH_SLOTS], m->frozen.stream->slot_bytes);
         fill_weight(m, &b->qkv, 1, seed);
         fill_weight(m, &b->o, residual, seed + 1);
         fill_weight(m, &b->gate_up, 1, seed + 2);
@@ -38,14 +47,33 @@ int bench_weights(struct model *m, struct err *e)
         fill_norm(m, b->norm2, f->d);
         fill_norm(m, b->q_norm, f->q);
         fill_norm(m, b->k_norm, f->q);
+        if (stage != NULL)
+            TRY(keep_block(m, l, stage, e));
     }
+    return 0;
+}
+
+int bench_weights(struct model *m, struct err *e)
+{
+    const struct facts *f = m->facts;
+    size_t stage_bytes = m->frozen.stream != NULL ? m->frozen.stream->slot_bytes : 0;
+    void *stage = stage_bytes > 0 ? mem_alloc(stage_bytes, 1) : NULL;
+    if (stage_bytes > 0 && stage == NULL)
+        return mem_fail(e, "a block on the host", stage_bytes);
+    fill_weight(m, &m->frozen.embed, 1, 1);
+    if (!f->tied)
+        fill_weight(m, &m->frozen.head, 1, 2);
+    int rc = fill_blocks(m, stage, e);
+    mem_free(stage);
+    if (rc != 0)
+        return rc;
     fill_norm(m, m->frozen.final_norm, f->d);
     TRY(frozen_rope(&m->frozen, m->o, e));
     float *params = mem_alloc((size_t)m->lora->count, sizeof *params);
     if (params == NULL)
         return mem_fail(e, "the adapter", (size_t)m->lora->count * sizeof *params);
     lora_init(m->lora, params);
-    int rc = model_set_params(m, params, e);
+    rc = model_set_params(m, params, e);
     mem_free(params);
     return rc;
 }

@@ -25,6 +25,7 @@ struct steps {
     double flop;     /* of the last step */
     double gemm_rate;
     double loss;
+    double copy_s;   /* what fetching the blocks of a step takes with nothing else to do; NaN when they are resident */
 };
 
 static int prepare(struct steps *s, struct err *e)
@@ -114,6 +115,31 @@ static int measure_gemm(struct steps *s, struct err *e)
     return 0;
 }
 
+static void walk(void *arg, int64_t i)
+{
+    struct frozen *w = arg;
+    for (int32_t l = 0; l < w->facts->l; l++) {
+        frozen_acquire(w, l);
+        frozen_release(w, l);
+    }
+    for (int32_t l = w->facts->l - 1; l >= 0; l--) {
+        frozen_acquire(w, l);
+        frozen_release(w, l);
+    }
+}
+
+/* The copies of a step without its computation, by the walk that the model itself makes. */
+static int measure_copies(struct steps *s, struct err *e)
+{
+    struct bench_time t;
+    s->copy_s = NAN;
+    if (s->m.frozen.stream == NULL)
+        return 0;
+    TRY(bench_calls(s->m.o, walk, &s->m.frozen, s->b->budget_s, &t, e));
+    s->copy_s = t.median_s * s->accumulation;
+    return frozen_check(&s->m.frozen, e);
+}
+
 static void mark(struct steps *s, const char *name)
 {
     if (s->b->profile && s->b->ops->mark != NULL)
@@ -193,6 +219,8 @@ static void print_text(const struct steps *s, const struct figures *g)
         printf(", MFU %.1f %%", 100 * g->mfu);
     printf("%smemory    planned %s, %s %s\n", g->peak > 0 ? "\n" : "", num_format_bytes(planned, (uint64_t)s->plan.total_bytes),
            b->ops->unified ? "resident" : "the driver reports", num_format_bytes(reported, (uint64_t)g->bytes));
+    if (isfinite(s->copy_s))
+        printf("copies    %.2f ms for the blocks of a step by themselves; the base lies %s\n", 1e3 * s->copy_s, s->plan.base);
     printf("loss      %.4f after %lld steps (random tokens: ln V is %.4f)\n", s->loss, (long long)s->done, log(b->facts.v));
 }
 
@@ -219,6 +247,7 @@ static int print_json(const struct steps *s, const struct figures *g, struct err
                {"mfu", g->mfu},
                {"planned_bytes", (double)s->plan.total_bytes},
                {"device_bytes", g->bytes},
+               {"copy_ms", 1e3 * s->copy_s},
                {"loss", s->loss}};
     struct bench_row r;
     row_begin(&r, b, "step", plan_recompute_name(s->plan.recompute), 0);
@@ -261,6 +290,7 @@ int bench_step(struct bench *b, struct err *e)
     TRY_DONE(measure_gemm(&s, e));
     TRY_DONE(run_steps(&s, e));
     TRY_DONE(measure_gemm(&s, e));
+    TRY_DONE(measure_copies(&s, e));
     TRY_DONE(report(&s, e));
 done:
     model_close(&s.m);

@@ -1,4 +1,4 @@
-/* verb_bench.c - `lorat bench gemm | ops | step | comm`: how fast this device does what a job of a known shape asks of it. Nothing is
+/* verb_bench.c - `lorat bench gemm | ops | step | comm | shape`: how fast this device does what a job of a known shape asks of it. Nothing is
  * downloaded and no dataset is opened: weights and tokens are seeded random numbers. */
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 static const struct option_row rows[] = {
     {"shape", "NAME",
-     "the model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, llama3-8b, llama2-7b, smollm2-135m or tiny (default qwen3-0.6b)", 0,
+     "the model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, llama3-8b, llama2-7b, smollm2-135m or tiny (default qwen3-0.6b)", 0,
      false},
     {"device", "NAME", "auto (default), cpu or cuda", 0, false},
     {"threads", "N", "of the CPU, as compute.threads (default all)", 0, false},
@@ -23,6 +23,8 @@ static const struct option_row rows[] = {
     {"dropout", "P", "LoRA's dropout (default 0)", 0, false},
     {"recompute", "NAME", "auto (default), none, selective or full", 0, false},
     {"memory-limit", "SIZE", "as compute.memory_limit, for example 24GiB", 0, false},
+    {"placement", "NAME", "step: resident (default), or host: the blocks stay in host memory; what fetching them takes alone is measured too", 0,
+     false},
     {"document-length", "N", "step: tokens of a document: a number, full (a whole row, the default) or mix (seeded, 32 to a row)",
      0, false},
     {"steps", "N", "step: timed optimizer steps, after two that are not (default 10)", 0, false},
@@ -37,13 +39,13 @@ static const struct option_row rows[] = {
 };
 static const struct option_table table = {
     .verb = "bench",
-    .args = "gemm|ops|step|comm",
+    .args = "gemm|ops|step|comm|shape",
     .about = "Measure this device at a model's own sizes, with random weights. gemm: every matrix product of a training step. "
              "ops: every other "
              "operation, its bytes and its share of the rate of a plain copy, and attention. step: whole optimizer steps, tokens "
              "a second, "
              "memory, and the share of the rate that the plain products reach in the same run. comm: sums and gathers between "
-             "ranks, 64 KiB to 256 MiB, their results checked, and which way the bytes went.",
+             "ranks, 64 KiB to 256 MiB, their results checked, and which way the bytes went. shape: measures nothing; the shape as a config.json.",
     .example = "lorat bench step --shape qwen3-8b --recompute full\nlorat bench ops --shape llama3-8b --only rmsnorm",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
@@ -66,7 +68,8 @@ static int make_job(struct bench *b, struct err *e)
     TRY(options_i64(o, "accumulation", 1, 4096, &accumulation, e));
     TRY(options_i64(o, "seq", 8, 131072, &seq, e));
     TRY(options_i64(o, "rank", 1, 1024, &rank, e));
-    buf_printf(&y, "name: bench\nmodel: {path: none}\ndata: {train: none, sequence_length: %lld}\n", (long long)seq);
+    buf_printf(&y, "name: bench\nmodel: {path: none, placement: %s}\ndata: {train: none, sequence_length: %lld}\n",
+               text_or(o, "placement", "resident"), (long long)seq);
     buf_printf(&y, "lora: {rank: %lld, dropout: %s}\n", (long long)rank, text_or(o, "dropout", "0"));
     buf_printf(&y, "train: {max_steps: 1000000, warmup_steps: 0, batch: %lld, micro_batch: %lld, learning_rate: 1e-5}\n",
                (long long)(micro * accumulation), (long long)micro);
@@ -118,6 +121,17 @@ static int open_bench(struct bench *b, struct err *e)
     return 0;
 }
 
+static int print_shape(struct bench *b, struct err *e)
+{
+    struct buf text = {0};
+    bench_shape_config(&b->facts, &text);
+    int rc = text.failed ? mem_fail(e, "a config.json", text.n) : 0;
+    if (rc == 0)
+        fputs(text.data, stdout);
+    buf_free(&text);
+    return rc;
+}
+
 static int bench_one(struct bench *b, struct err *e)
 {
     static const struct {
@@ -129,13 +143,17 @@ static int bench_one(struct bench *b, struct err *e)
         TRY(read_options(b, e));
         return bench_comm(b, e);
     }
+    if (strcmp(kind, "shape") == 0) {
+        TRY(read_options(b, e));
+        return print_shape(b, e);
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (strcmp(kind, kinds[i].name) != 0)
             continue;
         TRY(open_bench(b, e));
         return kinds[i].run(b, e);
     }
-    FAIL(e, ERR_USAGE, "lorat bench: found %.60s, expected gemm, ops, step or comm. `lorat bench --help` explains", kind);
+    FAIL(e, ERR_USAGE, "lorat bench: found %.60s, expected gemm, ops, step, comm or shape. `lorat bench --help` explains", kind);
 }
 
 int verb_bench(int argc, char **argv, struct err *e)

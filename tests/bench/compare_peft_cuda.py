@@ -4,9 +4,10 @@
     PYTHON tests/bench/compare_peft_cuda.py LORAT [--shape NAME] [--rounds N] [--steps N] [--output DIR] [--json] [--device cpu]
 
 PYTHON has torch, transformers and peft; flash_attn and liger_kernel are used where they are installed. Nothing is downloaded: the
-model is made from its config with random weights. Both sides: LoRA r 16 on all linears, BF16 base, micro-batches of --micro-batch
-rows of --seq random tokens without padding (a packed row is one document), accumulation, gradients clipped at 1, AdamW, everything
-recomputed in the backward pass (gradient checkpointing) unless --no-recompute.
+model is made with random weights from the config that `lorat bench shape` prints.
+Both sides: LoRA r 16 on all linears, BF16 base, micro-batches of --micro-batch rows of --seq random tokens without padding (a packed
+row is one document), accumulation, gradients clipped at 1, AdamW, everything recomputed in the backward pass (gradient checkpointing)
+unless --no-recompute.
 PyTorch runs in the fastest setting of a small grid: attention (flash_attention_2, sdpa) x adapter in BF16 (faster than PEFT's F32)
 x Liger kernels. Then the two programs alternate, a process each, so that the card's memory and clocks are each one's own.
 Peak memory: torch's allocator and what the driver reports for PyTorch; what the driver reports for lorat.
@@ -24,17 +25,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RANK, ALPHA, WARM_UP = 16, 16, 2
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-# class, vocabulary, layers, width, feed-forward, heads, key/value heads, head size, rotary base, norm's epsilon, tied. As in trainer/bench_shape.c.
-SHAPES = {
-    "qwen3-0.6b": ("Qwen3", 151936, 28, 1024, 3072, 16, 8, 128, 1e6, 1e-6, True),
-    "qwen3-1.7b": ("Qwen3", 151936, 28, 2048, 6144, 16, 8, 128, 1e6, 1e-6, True),
-    "qwen3-4b": ("Qwen3", 151936, 36, 2560, 9728, 32, 8, 128, 1e6, 1e-6, True),
-    "qwen3-8b": ("Qwen3", 151936, 36, 4096, 12288, 32, 8, 128, 1e6, 1e-6, False),
-    "llama3-8b": ("Llama", 128256, 32, 4096, 14336, 32, 8, 128, 5e5, 1e-5, False),
-    "llama2-7b": ("Llama", 32000, 32, 4096, 11008, 32, 32, 128, 1e4, 1e-5, False),
-    "smollm2-135m": ("Llama", 49152, 30, 576, 1536, 9, 3, 64, 1e5, 1e-5, True),
-    "tiny": ("Qwen3", 256, 2, 64, 192, 2, 1, 64, 1e4, 1e-6, True),
-}
 
 
 def say(**what):
@@ -47,13 +37,12 @@ def build(job, attention, liger):
     import peft
     import torch
     import transformers
-    kind, v, layers, d, f, heads, kv, q, theta, eps, tied = SHAPES[job["shape"]]
-    config = getattr(transformers, kind + "Config")(
-        vocab_size=v, num_hidden_layers=layers, hidden_size=d, intermediate_size=f, num_attention_heads=heads, num_key_value_heads=kv,
-        head_dim=q, rope_theta=theta, rms_norm_eps=eps, tie_word_embeddings=tied, max_position_embeddings=max(2048, job["seq"]), use_cache=False)
+    shape = dict(job["config"], use_cache=False)
+    shape["max_position_embeddings"] = max(shape["max_position_embeddings"], job["seq"])
+    config = transformers.AutoConfig.for_model(**shape)
     if liger:
         import liger_kernel.transformers as kernels
-        getattr(kernels, f"apply_liger_kernel_to_{kind.lower()}")()
+        getattr(kernels, f"apply_liger_kernel_to_{shape['model_type']}")()
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(job["device"]):
@@ -64,7 +53,7 @@ def build(job, attention, liger):
     if job["recompute"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    return model, v
+    return model, shape["vocab_size"]
 
 
 def worker(job):
@@ -111,6 +100,10 @@ class Driver:
     def __init__(self, o):
         self.o, self.log, self.versions, self.failed = o, [], {}, {}
         self.tokens = o.accumulation * o.micro_batch * o.seq
+        asked = subprocess.run([o.lorat, "bench", "shape", "--shape", o.shape], capture_output=True, text=True)
+        if asked.returncode != 0:
+            sys.exit(asked.stderr.strip())
+        self.config = json.loads(asked.stdout)
 
     def note(self, text):
         self.log.append(text)
@@ -119,7 +112,7 @@ class Driver:
     def torch(self, setting, steps):
         """Tokens a second of each step, and memory; None when the setting does not run."""
         o = self.o
-        job = dict(setting, shape=o.shape, device=o.device, seq=o.seq, micro_batch=o.micro_batch, accumulation=o.accumulation,
+        job = dict(setting, config=self.config, device=o.device, seq=o.seq, micro_batch=o.micro_batch, accumulation=o.accumulation,
                    recompute=not o.no_recompute, steps=steps)
         name = f"{setting['attention']}{' + liger' if setting['liger'] else ''}"
         done = subprocess.run([sys.executable, Path(__file__).resolve(), "--worker", json.dumps(job)], capture_output=True, text=True)
@@ -209,7 +202,7 @@ def write(driver, r):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("lorat")
-    p.add_argument("--shape", default="qwen3-8b", choices=SHAPES)
+    p.add_argument("--shape", default="qwen3-8b", help="a shape of lorat bench")
     p.add_argument("--seq", type=int, default=2048)
     p.add_argument("--micro-batch", type=int, default=2)
     p.add_argument("--accumulation", type=int, default=4)

@@ -1,11 +1,13 @@
 /* test_verb_bench.c LORAT [PLUGIN.so] - `lorat bench` runs to the end on the CPU, and with a plug-in on the simulated card: every
  * row is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the
- * counts of docs (parameters of the block linears, the head, the adapter). */
+ * counts of docs (parameters of the block linears, the head, the adapter) and against the makers' files in tests/golden/shapes. */
 #include <sys/wait.h>
 
 #include "tests/check.h"
 #include "trainer/base/buf.h"
+#include "trainer/base/io.h"
 #include "trainer/base/json.h"
+#include "trainer/base/mem.h"
 #include "trainer/bench_shape.h"
 #include "trainer/config.h"
 #include "trainer/lora.h"
@@ -128,15 +130,37 @@ static void test_step(void)
     }
 }
 
+/* A base in host memory is the same base, and its copies are timed. */
+static void test_host(void)
+{
+    static const char step[] = "step --shape tiny --seq 64 --micro-batch 1 --accumulation 2 --steps 1 --recompute full --seconds 0 --json";
+    static const char *const keys[] = {"ms", "copy_ms", "tok_s", "loss", NULL};
+    char out[2][4096], arguments[256];
+    const char *loss[2];
+    struct buf names = {0};
+    rows("step --accumulation 1 --steps 1 --recompute full --placement host", keys, &names);
+    buf_free(&names);
+    for (int i = 0; i < 2; i++) {
+        snprintf(arguments, sizeof arguments, "%s --placement %s", step, i == 0 ? "resident" : "host");
+        CHECK_INT(run(arguments, out[i], sizeof out[i]), 0);
+        loss[i] = strstr(out[i], "\"loss\"");
+        CHECK(loss[i] != NULL);
+    }
+    CHECK(strstr(out[0], "copy_ms") == NULL); /* nothing is copied */
+    if (loss[0] != NULL && loss[1] != NULL)
+        CHECK_STR(loss[1], loss[0]);
+}
+
 static void test_refusals(void)
 {
     static const struct {
         const char *arguments, *says;
         int code;
     } all[] = {{"step --shape lama3-8b", "Did you mean llama3-8b?", 2},
-               {"speed", "expected gemm, ops, step or comm", 2},
+               {"speed", "expected gemm, ops, step, comm or shape", 2},
                {"ops --shape tiny --only nothing", "no operation of this name", 2},
                {"step --dropout 2", "lora.dropout", 2},
+               {"step --placement disk", "model.placement", 2},
                {"step --shape tiny --seq 64 --memory-limit 1MiB", "the job needs", 7}};
     char out[4096];
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -172,6 +196,37 @@ static void test_shapes(void)
     }
 }
 
+/* What `lorat bench shape` prints reads as the maker's own file does. */
+static void test_configs(void)
+{
+    static const char *const all[][2] = {
+        {"qwen3-0.6b", "Qwen3-0.6B"}, {"qwen3-8b", "Qwen3-8B"}, {"qwen3-14b", "Qwen3-14B"}, {"smollm2-135m", "SmolLM2-135M"}};
+    char out[4096], arguments[64], path[128];
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        struct err e = {0};
+        struct facts ours = {0}, theirs = {0};
+        char *text = NULL;
+        size_t n = 0;
+        snprintf(arguments, sizeof arguments, "shape --shape %s", all[i][0]);
+        CHECK_INT(run(arguments, out, sizeof out), 0);
+        CHECK_OK(facts_from_hf(out, strlen(out), NULL, 0, all[i][0], &ours, &e), &e);
+        snprintf(path, sizeof path, "tests/golden/shapes/%s/config.json", all[i][1]);
+        CHECK_OK(io_read_file(path, ERR_MODEL, 1 << 20, &text, &n, &e), &e);
+        if (text != NULL)
+            CHECK_OK(facts_from_hf(text, n, NULL, 0, path, &theirs, &e), &e);
+        CHECK_STR(ours.arch, theirs.arch);
+        const int32_t a[] = {ours.l, ours.d, ours.f, ours.h, ours.k, ours.q, ours.v, ours.tied, ours.qk_norm, ours.qkv_bias},
+                      b[] = {theirs.l, theirs.d, theirs.f, theirs.h, theirs.k, theirs.q, theirs.v, theirs.tied, theirs.qk_norm, theirs.qkv_bias};
+        for (size_t k = 0; k < sizeof a / sizeof a[0]; k++)
+            CHECK_INT(a[k], b[k]);
+        CHECK(ours.rope.kind == theirs.rope.kind && ours.rope.theta == theirs.rope.theta && ours.norm_eps == theirs.norm_eps);
+        CHECK_INT(ours.context, theirs.context);
+        mem_free(text);
+        facts_free(&ours);
+        facts_free(&theirs);
+    }
+}
+
 /* The peak is known of the very cards of the table and of no relative of theirs. */
 static void test_peaks(void)
 {
@@ -193,11 +248,13 @@ int main(int argc, char **argv)
         device = "cuda";
     } else {
         test_shapes();
+        test_configs();
         test_peaks();
         test_refusals();
     }
     test_ops();
     test_gemm();
     test_step();
+    test_host();
     return check_done();
 }
