@@ -86,6 +86,8 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
     int64_t loader = 2 * loader_bytes(&train);
     if (on != NULL) {
         TRY(plan_card(on, &j->device, e));
+        if (j->device.cards > 1)
+            j->device.reserve += JOB_NCCL_BYTES;
         if (c->compute.precision == PRECISION_F32)
             j->device.act = DT_F32;
         if (c->compute.memory_limit > 0 && c->compute.memory_limit < j->device.available)

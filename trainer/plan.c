@@ -1,67 +1,22 @@
 #include "trainer/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/bench.h"
-#include "trainer/base/nearest.h"
 #include "trainer/base/num.h"
+#include "trainer/frozen_stream.h"
 #include "trainer/placement.h"
 
-#define GB 1e9
 #define MIB (1 << 20)
-
-/* Dense BF16 with FP32 accumulate from the makers' tables; products reach about 85 % of it. see docs/plan.md. */
-static const struct {
-    const char *name, *text;
-    double gib, tflops;
-} CARDS[] = {
-    {"3090", "RTX 3090", 24, 71},   {"4090", "RTX 4090", 24, 165},     {"5080", "RTX 5080", 16, 112},
-    {"5090", "RTX 5090", 32, 209.5}, {"l40", "L40", 48, 181},          {"h200", "H200", 140, 989},
-};
-enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
-
-int plan_card(const char *name, struct plan_device *out, struct err *e)
-{
-    const char *known[N_CARDS], *card = name;
-    int cards = 1;
-    if (strncmp(name, "2x", 2) == 0) {
-        cards = 2;
-        card += 2;
-    }
-    for (int i = 0; i < N_CARDS; i++) {
-        known[i] = CARDS[i].name;
-        if (strcmp(card, CARDS[i].name) != 0)
-            continue;
-        *out = (struct plan_device){.cuda = true, .cards = cards, .total = (int64_t)(CARDS[i].gib * (1 << 30)),
-                                    .reserve = 700 * (int64_t)MIB, .gemm_rate = 0.85e12 * CARDS[i].tflops, .tokens_enough = 8192,
-                                    .tokens_half = 256, .act = DT_BF16};
-        out->available = out->total / 100 * 98; /* the driver keeps some for itself */
-        snprintf(out->name, sizeof out->name, "%s%s", cards == 2 ? "2 x " : "", CARDS[i].text);
-        return 0;
-    }
-    const char *near = nearest_word(card, known, N_CARDS);
-    FAIL(e, ERR_USAGE, "--on %s: unknown card, expected one of 3090, 4090, 5080, 5090, l40, h200, or 2x before it%s%s%s", name,
-         near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
-double plan_card_peak(const char *device)
-{
-    for (int i = 0; i < N_CARDS; i++) {
-        const char *at = strstr(device, CARDS[i].text);
-        char next = at != NULL ? at[strlen(CARDS[i].text)] : 'x';
-        if (next == '\0' || next == ',') /* a Ti, a Laptop GPU or an L40S is another card */
-            return 1e12 * CARDS[i].tflops;
-    }
-    return 0;
-}
 
 /* A card: what was free before lorat came is available, and what the context took of it is the first part of the reserve. So
  * compute.memory_limit is on all that this process takes, as nvidia-smi shows it. */
 static int plan_here_card(struct ops *o, const struct cuda_card *card, struct plan_device *out, struct err *e)
 {
     int64_t free_now;
-    *out = (struct plan_device){.cuda = true, .cards = 1, .tokens_enough = 8192, .tokens_half = 256, .act = o->act};
+    *out = (struct plan_device){.cuda = true, .cards = 1, .tokens_enough = 8192, .tokens_half = 256, .act = o->act,
+                                .ways = plan_card_ways(o->device)};
     TRY(o->memory(o, &free_now, &out->total, e));
     int64_t context = card->free > free_now ? card->free - free_now : 0;
     out->available = free_now + context;
@@ -104,6 +59,12 @@ double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute
     return none;
 }
 
+void plan_estimate(struct plan *p)
+{
+    double copies = p->shape.place.kind == FROZEN_HOST && p->device.ways.host > 0 ? p->device.ways.host : INFINITY;
+    p->tokens_s = p->work.flop_s > 0 ? plan_link_tokens_s(&p->work, copies, INFINITY) : 0;
+}
+
 static size_t plan_workspace(const struct ops *o, const struct ops_dims *d) { return 64 * (size_t)MIB; }
 
 int32_t plan_head_chunk(const struct facts *f, enum dtype act, int32_t n)
@@ -122,6 +83,24 @@ struct candidate {
     int64_t loader_bytes;
     struct frozen_place place;
 };
+
+/* What a step of p computes, fetches and sums. m: laid out. */
+static void count_work(const struct candidate *k, const struct model *m, struct plan *p)
+{
+    const struct facts *f = k->f;
+    double span = k->c->data.sequence_length;
+    const struct frozen_stream *s = m->frozen.stream;
+    int64_t senders = k->place.kind == FROZEN_SHARDED ? k->d->cards - 1 : 1;
+    p->flop_token = plan_flop(f, k->l, p->recompute, span);
+    p->flop_token_min = plan_flop(f, k->l, RECOMPUTE_NONE, span);
+    p->work = (struct plan_work){
+        .ranks = k->d->cards, .passes = p->accumulation, .tokens = p->shape.n, .blocks = f->l,
+        .forward = 2 * (double)facts_n_blocks(f) + 2 * (double)f->l * f->h * f->q * span + 2 * (double)k->l->n_parameters,
+        .head = 4 * (double)facts_n_head(f), .fetch_bytes = s != NULL ? (double)s->share_bytes * (double)senders : 0,
+        .sum_bytes = (double)(k->l->count + TAIL_SUMMED) * sizeof(float), .flop_s = k->d->gemm_rate, .tokens_half = k->d->tokens_half};
+    p->work.backward = p->flop_token - p->work.forward - p->work.head;
+    plan_estimate(p);
+}
 
 /* Count one variant into p. */
 static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recompute r, struct plan *p, struct err *e)
@@ -144,21 +123,26 @@ static int count(const struct candidate *k, int32_t micro_batch, enum cfg_recomp
     p->shape.head_chunk = plan_head_chunk(k->f, k->d->act, p->shape.n);
     TRY(model_layout(&m, k->o != NULL ? k->o : &other, k->f, k->l, &p->shape, e));
     memcpy(p->arenas, m.arenas, sizeof p->arenas);
+    count_work(k, &m, p);
     model_close(&m);
     p->loader_bytes = k->loader_bytes;
     p->parameters = k->l->n_parameters;
     p->total_bytes = k->d->reserve + (k->d->cuda ? 0 : k->loader_bytes);
     for (int i = 0; i < (k->d->cuda ? ARENAS_DEVICE : ARENAS); i++)
         p->total_bytes += (int64_t)p->arenas[i].used;
-    double span = k->c->data.sequence_length, efficiency = (double)n / (double)(n + k->d->tokens_half);
-    p->flop_token = plan_flop(k->f, k->l, r, span);
-    p->flop_token_min = plan_flop(k->f, k->l, RECOMPUTE_NONE, span);
-    p->tokens_s = k->d->gemm_rate * efficiency * k->d->cards / p->flop_token;
     return 0;
+}
+
+/* Between several cards something is left for what NCCL takes beside its allowance. */
+static bool roomy(const struct plan *p)
+{
+    return p->device.cards == 1 || !p->device.cuda || p->device.available - p->total_bytes >= PLAN_SPARE_BYTES;
 }
 
 static bool better(const struct plan *a, const struct plan *b)
 {
+    if (roomy(a) != roomy(b))
+        return roomy(a);
     double cost_a = a->flop_token * (1 + (double)a->device.tokens_half / a->shape.n);
     double cost_b = b->flop_token * (1 + (double)b->device.tokens_half / b->shape.n);
     return cost_a < cost_b;

@@ -9,6 +9,15 @@
 #include "trainer/facts.h"
 #include "trainer/lora.h"
 #include "trainer/model.h"
+#include "trainer/plan_links.h"
+
+/* Bytes a second in each direction with both busy; 0 = not there, or not known. */
+struct plan_ways {
+    double nvlink, peer, staged; /* between two cards: a bridge, PCIe from card to card, PCIe through host memory */
+    double host;                 /* from pinned host memory to a card */
+};
+/* The three by PCIe of a slot, from published rates of Gen4 x16 (docs/nvlink.md): in proportion. */
+struct plan_ways plan_ways_pcie(int generation, int lanes);
 
 /* What a plan has to know of a device. */
 struct plan_device {
@@ -21,13 +30,17 @@ struct plan_device {
     int32_t tokens_enough;    /* beyond this many tokens a micro-batch is not faster */
     int32_t tokens_half;      /* at this many tokens products reach half their rate: efficiency n / (n + tokens_half) */
     enum dtype act;
+    struct plan_ways ways;
     char unequal[256];        /* the cards where they are not alike, in words; "" = they are */
     char holder[128];         /* the process that holds most of what is not free; "" = none or unknown */
 };
-/* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. */
+/* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. A card whose rate is not known
+ * has gemm_rate 0: its plan has memory and no time. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
 /* Dense BF16 FLOP/s of the card whose name stands in `device` (as in ops->device), by its maker's table; 0 = not in the table. */
 double plan_card_peak(const char *device);
+/* What such a card has in slots of its own generation and 16 lanes; all 0 when it is not in the table. */
+struct plan_ways plan_card_ways(const char *device);
 /* This machine through an open backend. card: the card behind it as it was before it was opened (zero for the CPU). */
 int plan_here(struct ops *o, const struct cuda_card *card, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
 
@@ -41,7 +54,8 @@ struct plan {
     int64_t parameters;     /* trainable, without padding */
     double flop_token;      /* executed per token with the chosen recomputation, every position a target */
     double flop_token_min;  /* without any recomputation: what model FLOP utilisation counts */
-    double tokens_s;        /* estimate, 0 = unknown */
+    struct plan_work work;  /* of one step, for the links */
+    double tokens_s;        /* estimate, 0 = unknown; ways between cards left out, copies from host memory not */
     char base[192];         /* where the base lies and why, in words */
 };
 /* Choose placement, micro_batch and recompute where the job says auto, or check what it names: the first placement with which anything
@@ -49,6 +63,10 @@ struct plan {
  * variant's numbers and what to change. o may be NULL (planning for another machine). */
 int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
               int64_t loader_bytes, struct plan *out, struct err *e);
+/* tokens_s again, after work.flop_s was set to what was measured. */
+void plan_estimate(struct plan *p);
+/* What `auto` leaves free of each of several cards where it can: JOB_NCCL_BYTES is an allowance. */
+enum { PLAN_SPARE_BYTES = 300 << 20 };
 /* The tables, as `lorat plan` prints them. steps, tokens: of the whole run, 0 = unknown. */
 void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
 /* FLOP per token of one step with documents of `span` tokens. Formulas: docs/plan.md. */

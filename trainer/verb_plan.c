@@ -12,7 +12,7 @@
 
 static const struct option_row rows[] = {
     SET_ROW,
-    {"on", "CARD", "plan for a card that is not here: 3090, 4090, 5080, 5090, l40, h200, or two of them, as in 2x3090", 0, false},
+    {"on", "CARD", "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or two of them, as in 2x3090", 0, false},
 };
 static const struct option_table table = {
     .verb = "plan",
@@ -92,8 +92,11 @@ static int plan_job(const struct options *o, struct job *j, struct err *e)
     }
     TRY(job_plan(j, options_value(o, "on"), true, e));
     measure_here(j);
-    if (j->ops != NULL) /* 0.6: the share of the products' rate that whole steps reach */
-        j->plan.tokens_s = 0.6 * j->device.gemm_rate / j->plan.flop_token;
+    if (j->ops != NULL) {
+        j->plan.work.flop_s = 0.6 * j->device.gemm_rate; /* the share of the products' rate that whole steps reach */
+        j->plan.work.tokens_half = 0;
+        plan_estimate(&j->plan);
+    }
     TRY(count_run(j, &steps, &tokens, e));
     plan_print(&j->plan, &j->c, &j->source.facts, steps, tokens, &out);
     if (out.failed)

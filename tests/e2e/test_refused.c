@@ -1,6 +1,6 @@
 /* I4, I5 and exit codes at the program: what is missing or wrong is named in one sentence with the command that helps, before
  * anything is written. Several jobs one after another. P10: a job that does not fit is refused with numbers and advice; the
- * shipped 8B jobs fit a 24 GB card, planned from config.json alone. */
+ * shipped 8B jobs fit a 24 GB card and those for two cards fit two, planned from config.json alone. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,6 +78,78 @@ static void test_several(void)
     CHECK(!e2e_exists("runs/two.old-1")); /* stopped: the second does not begin */
 }
 
+/* MiB behind ", " and before " left" in the plan. */
+static double left_mib(void)
+{
+    const char *at = strstr(e2e_out, " available, ");
+    double n = at != NULL ? atof(at + strlen(" available, ")) : 0;
+    return at != NULL && strstr(at, "GiB left") != NULL ? 1024 * n : n;
+}
+
+/* Lines of a job that are not comments, but for name and interconnect. */
+static char *what_it_does(const char *job)
+{
+    char path[700], *text, *out, *to;
+    snprintf(path, sizeof path, "%s/configs/%s", e2e_root, job);
+    text = e2e_read(path, NULL);
+    out = to = calloc(strlen(text) + 1, 1);
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        if (line[0] != '#' && strncmp(line, "name:", 5) != 0 && strncmp(line, "  interconnect:", 15) != 0)
+            to += sprintf(to, "%.*s\n", (int)strcspn(line, "#"), line);
+    free(text);
+    return out;
+}
+
+/* The jobs for two cards fit two 3090s with 300 MiB of each to spare, small and large; and what each says of the bridge. A pair of them
+ * differs in nothing but its name and the way between the cards. */
+static void test_two_cards(void)
+{
+    static const struct {
+        const char *nvlink, *pcie, *shape, *larger, *says, *larger_says;
+    } pairs[] = {{"qwen3-14b-2x3090-nvlink.yaml", "qwen3-14b-2x3090-pcie.yaml", "Qwen3-14B", "--set train.micro_batch=8",
+                  "stops mattering at", "no difference"},
+                 {"llama8b-2x3090-nvlink.yaml", "llama8b-2x3090-pcie.yaml", "Llama-3.1-8B",
+                  "--set train.micro_batch=4 --set compute.recompute=full", "no difference", "no difference"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char *one = what_it_does(pairs[i].nvlink), *other = what_it_does(pairs[i].pcie);
+        CHECK(strlen(one) > 200);
+        CHECK_STR(one, other);
+        free(one);
+        free(other);
+        for (int way = 0; way < 2; way++)
+            for (int large = 0; large < 2; large++) {
+                E2E_RUN(0, "plan %s/configs/%s --on 2x3090 --set model.path=%s/shapes/%s %s", e2e_root, way ? pairs[i].pcie : pairs[i].nvlink,
+                        e2e_golden, pairs[i].shape, large ? pairs[i].larger : "");
+                CHECK_HAS(e2e_out, large ? pairs[i].larger_says : pairs[i].says);
+                CHECK(left_mib() >= 300);
+            }
+        E2E_RUN(0, "config %s/configs/%s", e2e_root, pairs[i].nvlink);
+        CHECK_HAS(e2e_out, "interconnect: nvlink");
+        E2E_RUN(0, "config %s/configs/%s", e2e_root, pairs[i].pcie);
+        CHECK_HAS(e2e_out, "interconnect: pcie");
+    }
+    /* auto leaves as much where it can; what the job names itself may be tighter; one card needs no such room. */
+    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 2x3090 --set compute.memory_limit=23GiB --set model.path=%s/shapes/Llama-3.1-8B", e2e_root,
+            e2e_golden);
+    CHECK(left_mib() >= 300);
+    CHECK_HAS(e2e_out, "data parallel");
+    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 2x3090 --set compute.memory_limit=23GiB --set compute.recompute=none "
+               "--set model.path=%s/shapes/Llama-3.1-8B", e2e_root, e2e_golden);
+    CHECK(left_mib() > 0 && left_mib() < 300);
+    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 3090 --set compute.memory_limit=22.6GiB --set model.path=%s/shapes/Llama-3.1-8B", e2e_root,
+            e2e_golden);
+    CHECK_HAS(e2e_out, "recompute none");
+    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 2x4090 --set model.path=%s/shapes/Qwen3-14B", e2e_root, e2e_golden);
+    CHECK(strstr(e2e_out, "nvlink") == NULL && strstr(e2e_out, "bridge") == NULL); /* has no such thing */
+    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 3090 --set model.placement=host --set model.path=%s/shapes/Qwen3-14B", e2e_root,
+            e2e_golden);
+    CHECK_HAS(e2e_out, "copies from host memory");
+    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 2x4500-ada --set model.path=%s/shapes/Qwen3-8B", e2e_root, e2e_golden);
+    CHECK_HAS(e2e_out, "time        unknown");
+    CHECK(strstr(e2e_out, "links") == NULL);
+    REFUSED(ERR_USAGE, "4500-ada, pro-4000, gb10, l40, h100, h200", "plan job.yaml --on 3091");
+}
+
 static void test_memory(void)
 {
     char shape[700];
@@ -117,5 +189,6 @@ int main(int argc, char **argv)
     test_no_target();
     test_several();
     test_memory();
+    test_two_cards();
     return e2e_end();
 }

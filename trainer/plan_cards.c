@@ -1,0 +1,102 @@
+/* plan_cards.c - the one table of cards: what plans for a card that is not here, shares of a card's peak and rates of links go by. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "trainer/base/nearest.h"
+#include "trainer/plan.h"
+
+#define MIB (1 << 20)
+
+/* TFLOP/s: dense BF16 with F32 sums, by the makers' tables; 0 where none of the maker's says it. nvlink: GB/s in each direction of
+ * a bridge (3090: four links of 14.0625; H100 and H200: 900 both ways together); 0 = has none. PCIe: generation of its 16 lanes; 0 =
+ * shares the host's memory. */
+static const struct {
+    const char *name, *text; /* of --on; as the driver ends its name */
+    double gib, tflops, nvlink;
+    int pcie;
+} CARDS[] = {
+    {"3090", "RTX 3090", 24, 71, 56.25, 4},
+    {"4090", "RTX 4090", 24, 165, 0, 4},
+    {"5080", "RTX 5080", 16, 112, 0, 5},
+    {"5090", "RTX 5090", 32, 209.5, 0, 5},
+    {"4500-ada", "RTX 4500 Ada Generation", 24, 0, 0, 4},
+    {"pro-4000", "RTX PRO 4000 Blackwell", 24, 0, 0, 5},
+    {"gb10", "GB10", 119, 0, 0, 0},
+    {"l40", "L40", 48, 181, 0, 4},
+    {"h100", "H100 80GB HBM3", 79, 989, 450, 5},
+    {"h200", "H200", 140, 989, 450, 5},
+};
+enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
+
+/* The maker's rates are reached to about this share by large products: docs/plan.md. */
+#define LARGE_PRODUCTS 0.85
+
+struct plan_ways plan_ways_pcie(int generation, int lanes)
+{
+    double of_gen4 = generation > 0 && lanes > 0 ? ldexp(lanes / 16.0, generation - 4) : 0;
+    return (struct plan_ways){.peer = 27.1e9 * of_gen4, .staged = 8.4e9 * of_gen4, .host = 25e9 * of_gen4};
+}
+
+static struct plan_ways ways_of(int i)
+{
+    struct plan_ways w = plan_ways_pcie(CARDS[i].pcie, 16);
+    w.nvlink = 1e9 * CARDS[i].nvlink;
+    return w;
+}
+
+static int refuse(const char *name, const char *card, struct err *e)
+{
+    const char *known[N_CARDS];
+    struct buf list = {0};
+    for (int i = 0; i < N_CARDS; i++) {
+        known[i] = CARDS[i].name;
+        buf_printf(&list, "%s%s", i > 0 ? ", " : "", known[i]);
+    }
+    const char *near = nearest_word(card, known, N_CARDS);
+    err_set(e, ERR_USAGE, "--on %s: unknown card, expected one of %s, or 2x before it%s%s%s", name, list.n > 0 ? list.data : "",
+            near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
+    buf_free(&list);
+    return -1;
+}
+
+int plan_card(const char *name, struct plan_device *out, struct err *e)
+{
+    int cards = strncmp(name, "2x", 2) == 0 ? 2 : 1;
+    const char *card = cards == 2 ? name + 2 : name;
+    for (int i = 0; i < N_CARDS; i++) {
+        if (strcmp(card, CARDS[i].name) != 0)
+            continue;
+        *out = (struct plan_device){.cuda = true, .cards = cards, .total = (int64_t)(CARDS[i].gib * (1 << 30)),
+                                    .reserve = 700 * (int64_t)MIB, .gemm_rate = LARGE_PRODUCTS * 1e12 * CARDS[i].tflops,
+                                    .tokens_enough = 8192, .tokens_half = 256, .act = DT_BF16, .ways = ways_of(i)};
+        out->available = out->total / 100 * 98; /* the driver keeps some for itself */
+        snprintf(out->name, sizeof out->name, "%s%s", cards == 2 ? "2 x " : "", CARDS[i].text);
+        return 0;
+    }
+    return refuse(name, card, e);
+}
+
+/* A Ti, a Laptop GPU or an L40S is another card than the one whose name begins its own. */
+static int find(const char *device)
+{
+    for (int i = 0; i < N_CARDS; i++) {
+        const char *at = strstr(device, CARDS[i].text);
+        char next = at != NULL ? at[strlen(CARDS[i].text)] : 'x';
+        if (next == '\0' || next == ',')
+            return i;
+    }
+    return -1;
+}
+
+double plan_card_peak(const char *device)
+{
+    int i = find(device);
+    return i < 0 ? 0 : 1e12 * CARDS[i].tflops;
+}
+
+struct plan_ways plan_card_ways(const char *device)
+{
+    int i = find(device);
+    return i < 0 ? (struct plan_ways){0} : ways_of(i);
+}
