@@ -18,6 +18,10 @@ struct plan_ways {
 };
 /* The three by PCIe of a slot, from published rates of Gen4 x16 (docs/nvlink.md): in proportion. */
 struct plan_ways plan_ways_pcie(int generation, int lanes);
+/* *w, usual for the cards, as n cards (driver's numbers) of this machine have it: narrower slots, a bridge with fewer links or none,
+ * peer access or none. What NVML does not tell stays. */
+struct machine;
+void plan_ways_machine(const struct machine *m, const int *cards, int n, struct plan_ways *w);
 
 /* What a plan has to know of a device. */
 struct plan_device {

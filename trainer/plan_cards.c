@@ -1,5 +1,4 @@
 /* plan_cards.c - the one table of cards: what plans for a card that is not here, shares of a card's peak and rates of links go by. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,12 +30,6 @@ enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
 
 /* The maker's rates are reached to about this share by large products: docs/plan.md. */
 #define LARGE_PRODUCTS 0.85
-
-struct plan_ways plan_ways_pcie(int generation, int lanes)
-{
-    double of_gen4 = generation > 0 && lanes > 0 ? ldexp(lanes / 16.0, generation - 4) : 0;
-    return (struct plan_ways){.peer = 27.1e9 * of_gen4, .staged = 8.4e9 * of_gen4, .host = 25e9 * of_gen4};
-}
 
 static struct plan_ways ways_of(int i)
 {

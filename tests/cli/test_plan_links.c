@@ -1,7 +1,10 @@
 /* The model of links behind `lorat plan` (plan_links.h): hand arithmetic, limits, monotonicity; what theory says of two RTX 3090s and
  * of copies from host memory; and published figures of another program on two RTX 3090s, with the bounds that the model must keep.
- * docs/nvlink.md tabulates the same. */
+ * docs/nvlink.md tabulates the same. And what it goes by: the table of cards, and the ways of described machines. */
 #include "tests/check.h"
+#include "trainer/base/io.h"
+#include "trainer/base/mem.h"
+#include "trainer/machine.h"
 #include "trainer/plan.h"
 
 /* 3 passes of 96 tokens, 5 blocks; a block takes 1 s forward and 2 s back, the head 0.5 s. */
@@ -212,8 +215,44 @@ static void test_cards(void)
     }
 }
 
+static struct plan_ways ways_of(const char *machine)
+{
+    char path[256], *text;
+    size_t n;
+    struct err e = {0};
+    static struct machine m;
+    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090");
+    snprintf(path, sizeof path, "tests/machines/%s.json", machine);
+    CHECK_OK(io_read_file(path, ERR_DATA, 1 << 20, &text, &n, &e), &e);
+    CHECK_OK(machine_parse(text, n, path, &m, &e), &e);
+    plan_ways_machine(&m, (int[]){0, 1}, 2, &w);
+    mem_free(text);
+    return w;
+}
+
+/* A machine's two cards have the ways that doctor sees, at the rates of their slots. */
+static void test_machines(void)
+{
+    struct plan_ways usual = plan_card_ways("NVIDIA GeForce RTX 3090"), w = ways_of("bridged");
+    CHECK(w.nvlink == usual.nvlink && w.peer == 0 && w.staged == usual.staged && w.host == usual.host);
+    w = ways_of("unbridged");
+    CHECK(w.nvlink == 0 && w.peer == 0 && w.staged == usual.staged);
+    w = ways_of("peer_pcie");
+    CHECK(w.nvlink == 0 && w.peer == usual.peer && w.staged == usual.staged);
+    w = ways_of("half_bridged");
+    CHECK(w.nvlink > 0 && w.nvlink < usual.nvlink);
+    w = ways_of("bridged_elsewhere");
+    CHECK(w.nvlink == 0);
+    w = ways_of("slot_x4"); /* the narrower of the two sets the pace */
+    CHECK_NEAR(w.staged, usual.staged / 4, 1);
+    CHECK_NEAR(w.host, usual.host / 4, 1);
+    CHECK_NEAR(plan_ways_pcie(3, 16).host, usual.host / 2, 1);
+    CHECK_NEAR(plan_ways_pcie(5, 8).host, usual.host, 1);
+}
+
 int main(void)
 {
+    test_machines();
     test_by_hand();
     test_limits();
     test_monotone();
