@@ -6,6 +6,7 @@
 #include "trainer/base/clock.h"
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
+#include "trainer/base/num.h"
 
 enum { COPY_BYTES = 64 << 20, SUM_COUNT = 4096, LATENCY_ROUNDS = 20, SLOT = 0 };
 
@@ -14,6 +15,7 @@ struct flight {
     struct ops *o;
     int64_t bytes;
     void *mine, *all; /* device: (bytes), (ranks, bytes) */
+    float *token;     /* device: (1), behind mine */
     char *host;       /* (bytes) */
 };
 
@@ -63,6 +65,7 @@ static int copy_round(struct flight *f, int round, double *seconds, struct err *
     double start = clock_s();
     TRY(f->c->gather(f->c, o, SLOT, f->all, f->mine, f->bytes, e));
     o->fetch_wait(o, SLOT);
+    TRY(f->c->sum(f->c, o, f->token, 1, e)); /* waits for the copies as one who is alive: whoever never came is the one that stands still */
     TRY(o->sync(o, e));
     *seconds = clock_s() - start;
     for (int r = 0; r < f->c->ranks; r++) {
@@ -112,6 +115,7 @@ static int fly(struct flight *f, struct preflight_result *r, struct err *e)
 {
     double seconds = 0, both = 0;
     f->c->alive(f->c, 0, PREFLIGHT_DOING);
+    f->o->zero(f->o, f->token, sizeof *f->token);
     TRY(sum_round(f, e));
     TRY(copy_round(f, 0, &seconds, e));
     TRY(copy_round(f, 1, &both, e)); /* the first one also made connections; other bytes, so that what was left lying is not taken for them */
@@ -132,12 +136,13 @@ int preflight(struct comm *c, struct ops *o, const struct preflight_options *opt
         FAIL(e, ERR_INTERNAL, "preflight: copies of %lld bytes, expected whole words and %zu or more", (long long)f.bytes, SUM_COUNT * sizeof(float));
     if ((f.host = mem_alloc((size_t)f.bytes, 1)) == NULL)
         return mem_fail(e, "the preflight's pattern", (size_t)f.bytes);
-    TRY_DONE(o->alloc(o, (size_t)f.bytes, &f.mine, e));
+    TRY_DONE(o->alloc(o, (size_t)f.bytes + sizeof *f.token, &f.mine, e));
+    f.token = (float *)(void *)((char *)f.mine + f.bytes);
     TRY_DONE(o->alloc(o, (size_t)f.bytes * (size_t)c->ranks, &f.all, e));
     TRY_DONE(fly(&f, &r, e));
     if (c->rank == 0)
-        log_note("preflight %d ranks: %lld MiB from each to each arrived byte for byte, twice, at %.1f GB/s; a small sum takes %.1f us", c->ranks,
-                 (long long)(f.bytes >> 20), r.gb_s, 1e6 * r.latency_s);
+        log_note("preflight %d ranks: %s from each to each arrived byte for byte, twice, at %.1f GB/s; a small sum takes %.1f us", c->ranks,
+                 num_format_bytes((char[32]){0}, (uint64_t)f.bytes), r.gb_s, 1e6 * r.latency_s);
     if (c->rank == 0 && r.gb_s < options->least_gb_s)
         log_warn("preflight: copies between the cards run at %.2f GB/s, expected %.0f or more. A card in a narrow slot, or one link of several? lorat "
                  "doctor tells more",

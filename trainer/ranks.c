@@ -51,6 +51,10 @@ static void child(struct ranks_shared *s, int rank, int (*body)(struct comm *, v
         int none = 0;
         if (e.code == ERR_OK)
             err_set(&e, ERR_INTERNAL, "rank %d failed without saying why", rank);
+        /* A card's words do not say whose they are; a refusal of the whole job, before the work began, is everybody's. */
+        const char *doing = atomic_load(&me->doing);
+        if (e.code == ERR_DEVICE && strcmp(doing, "starting") != 0 && strstr(e.text, "rank ") == NULL)
+            err_prefix(&e, "rank %d at step %lld (%s)", rank, (long long)atomic_load(&me->step), doing);
         me->error = e;
         if (e.code != ERR_PEER && e.code != ERR_STOPPED)
             atomic_compare_exchange_strong(&s->first_failed, &none, rank + 1);
@@ -113,6 +117,8 @@ static const char *what_now(const char *doing)
 {
     if (strcmp(doing, PREFLIGHT_DOING) == 0)
         return ". " PREFLIGHT_ADVICE;
+    if (strcmp(doing, "starting") == 0)
+        return "; nothing was changed";
     return "; the last checkpoint is intact: --resume goes on from it";
 }
 

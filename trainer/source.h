@@ -9,6 +9,7 @@
 #include "checkpoints/tensor.h"
 #include "datasets/chat.h"
 #include "datasets/tokenizer.h"
+#include "trainer/base/buf.h"
 #include "trainer/base/err.h"
 #include "trainer/facts.h"
 
@@ -40,6 +41,9 @@ bool source_has(const struct source *s, enum role r); /* this model has such a t
 int source_read(const struct source *s, enum role r, int layer, int64_t row0, int64_t rows, enum dtype to, void *dst, struct err *e);
 /* Hash over names, shapes and stored bytes of all tensors, cached under cache_dir (NULL: no cache) by path, size and mtime. */
 int source_identity(const struct source *s, const char *cache_dir, char hex[65], struct err *e);
+/* The files that were opened, each by path, inode, size and times, appended as text: the same text, the same bytes, as far as the file
+ * system's clock tells. Reads nothing of them, and so serves as a key and between ranks. */
+int source_stamp(const struct source *s, struct buf *out, struct err *e);
 /* The tokenizer. *out = NULL with return 0 when a folder has none. */
 int source_tokenizer(const struct source *s, struct tokenizer **out, struct err *e);
 /* The chat template: name = "auto" recognises the model's own by hash, otherwise the named built-in. CHAT_NONE when there is none. */

@@ -106,19 +106,17 @@ done:
     return rc;
 }
 
-/* What the cached hash holds for: every file by path, inode, size and times. */
-static int cache_key(const struct source *s, struct buf *key, struct err *e)
+int source_stamp(const struct source *s, struct buf *out, struct err *e)
 {
-    buf_puts(key, "lorat identity 1\n");
     for (size_t i = 0; i < s->tensors.n_files; i++) {
         struct stat st;
         if (io->fstat(s->tensors.files[i].fd, &st) != 0)
             FAIL(e, ERR_IO, "%s: cannot be examined", s->tensors.files[i].path);
-        buf_printf(key, "%s %llu %llu %lld %lld.%09ld %lld.%09ld\n", s->tensors.files[i].path, (unsigned long long)st.st_dev,
+        buf_printf(out, "%s %llu %llu %lld %lld.%09ld %lld.%09ld\n", s->tensors.files[i].path, (unsigned long long)st.st_dev,
                    (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
                    (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
     }
-    return key->failed ? mem_fail(e, "a key", key->n) : 0;
+    return out->failed ? mem_fail(e, "a list of files", out->n) : 0;
 }
 
 /* A cache file is the key, then 64 hex digits and a line feed. Anything else is no hit. */
@@ -160,7 +158,8 @@ int source_identity(const struct source *s, const char *cache_dir, char hex[65],
         FAIL(e, ERR_INTERNAL, "%s: opened without its weights", s->path);
     if (cache_dir == NULL)
         return compute(s, hex, e);
-    TRY_DONE(cache_key(s, &key, e));
+    buf_puts(&key, "lorat identity 1\n"); /* what the cached hash holds for */
+    TRY_DONE(source_stamp(s, &key, e));
     hash_bytes(s->path, strlen(s->path), digest);
     snprintf(name, sizeof name, "base-%.32s", hash_hex(digest, digest_hex));
     source_join(cache_dir, name, path);

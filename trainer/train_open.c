@@ -13,6 +13,8 @@
 #include "trainer/train_internal.h"
 #include "trainer/tuned.h"
 
+enum { SIMULATED_BYTES = 256 << 10 }; /* of the preflight's copies on a simulated card, which has no links to load */
+
 static int check_run_dir(const struct run *r, struct err *e)
 {
     if (r->options->resume || r->options->fresh || !io_exists(r->job.run_dir) || tuned_alone(r->job.run_dir))
@@ -262,13 +264,34 @@ static int enter_together(struct run *r, struct err *e)
     return r->found.dir != NULL ? 0 : mem_fail(e, dir, sizeof dir);
 }
 
-/* Who trains together must train the same. */
+/* The model's files as this rank has opened them: hashing them on every rank would read a large base several times. */
+static int compare_base(struct run *r, struct err *e)
+{
+    struct comm *c = &r->job.comm;
+    struct buf stamp = {0};
+    uint8_t digest[HASH_BYTES];
+    if (c->ranks == 1)
+        return 0;
+    int rc = source_stamp(&r->job.source, &stamp, e);
+    if (rc == 0)
+        hash_bytes(stamp.data, stamp.n, digest);
+    buf_free(&stamp);
+    return rc == 0 ? c->same(c, "base model", digest, sizeof digest, e) : -1;
+}
+
+/* Who trains together must train the same. The ranks are forks of one process, so what can differ is what each of them opens for
+ * itself, and what a person does to those files meanwhile. */
 static int compare_ranks(struct run *r, struct err *e)
 {
     struct comm *c = &r->job.comm;
+    char libraries[256] = "";
+    device_libraries(r->job.ops, libraries, sizeof libraries);
     TRY(c->same(c, "lorat", LORAT_VERSION, sizeof LORAT_VERSION, e));
+    TRY(c->same(c, "set of libraries", libraries, sizeof libraries, e));
     TRY(c->same(c, "job", &r->job.c, sizeof r->job.c, e));
     TRY(c->same(c, "dataset", r->state.dataset, sizeof r->state.dataset, e));
+    TRY(c->same(c, "tokenizer", r->state.tokenizer, sizeof r->state.tokenizer, e));
+    TRY(compare_base(r, e));
     TRY(c->same(c, "number of steps", &r->total, sizeof r->total, e));
     TRY(c->same(c, "placement", &r->job.plan.shape.place, sizeof r->job.plan.shape.place, e));
     return c->same(c, "plan", &r->job.plan.micro_batch, sizeof r->job.plan.micro_batch, e);
@@ -315,9 +338,12 @@ static void introduce_base(const struct run *r)
 /* Before memory is taken: the arenas may leave no room for it. Ranks of the CPU share memory, which needs no proof. */
 static int test_links(struct run *r, struct err *e)
 {
+    const struct cuda_plugin *plugin;
     if (r->job.comm.ranks < 2 || r->job.ops->unified)
         return 0;
-    return preflight(&r->job.comm, r->job.ops, &(struct preflight_options){.least_gb_s = 2}, NULL, e);
+    TRY(plugin_cuda(&plugin, e));
+    return preflight(&r->job.comm, r->job.ops,
+                     &(struct preflight_options){.bytes = plugin->simulated ? SIMULATED_BYTES : 0, .least_gb_s = plugin->simulated ? 0 : 2}, NULL, e);
 }
 
 static void rank_tick(void *arg)

@@ -2,8 +2,8 @@
  * first one's, which is named by the identifier. Takes the place of kernels/cuda/nccl_load.cu.
  *
  * An operation has two halves. What a rank gives is written to the file when the call is made, once everything queued before it on the
- * stream has run; what it gets is read in the operation's turn on the stream, as late as everything else here. So a call never waits
- * for another rank, a result is never there too early, and ranks that make the same calls in the same order always get on.
+ * stream has run; what it gets is read in the operation's turn on the stream, as late as everything else here. So neither a call nor a
+ * query waits for another rank, a result is never there too early, and ranks that make the same calls in the same order always get on.
  *
  *   the file   | SimMeeting | operation 0: part of rank 0, of rank 1, ... | operation 1: ... |      read parts are given back
  *
@@ -142,6 +142,15 @@ static void take(SimNccl *n, int64_t call, int r, size_t bytes, std::vector<char
     transfer(n, false, part->data(), bytes, n->begin[(size_t)call] + r * (int64_t)bytes);
 }
 
+/* Has every rank given its part? */
+static bool all_given(const SimNccl *n, int64_t call)
+{
+    for (int r = 0; r < n->ranks; r++)
+        if (n->meeting->given[r].load() <= call)
+            return false;
+    return true;
+}
+
 static int all_reduce(const void *src, void *dst, size_t count, int type, int op, void *comm, cudaStream_t stream)
 {
     std::lock_guard<std::recursive_mutex> hold(sim_lock());
@@ -168,7 +177,7 @@ static int all_reduce(const void *src, void *dst, size_t count, int type, int op
                if (sim_track.write)
                    sim_track.write(dst, bytes, -1);
                n->meeting->taken[n->rank].store(call + 1);
-           }) == cudaSuccess
+           }, cudaSuccess, [=] { return all_given(n, call); }) == cudaSuccess
                ? NCCL_OK
                : 1;
 }
@@ -192,7 +201,7 @@ static int all_gather(const void *src, void *dst, size_t count_each, int type, v
                if (sim_track.write)
                    sim_track.write(dst, count_each * (size_t)n->ranks, -1);
                n->meeting->taken[n->rank].store(call + 1);
-           }) == cudaSuccess
+           }, cudaSuccess, [=] { return all_given(n, call); }) == cudaSuccess
                ? NCCL_OK
                : 1;
 }

@@ -71,8 +71,10 @@ char *sim_shared_begin(size_t bytes); /* filled with NaN; its end touches a guar
 
 struct SimMark;
 typedef std::shared_ptr<SimMark> SimMarkRef;
-/* Queue work. `name` must outlive the run. The second is for libraries' twins. */
-cudaError_t sim_queue(cudaStream_t stream, const char *name, std::function<void()> run, cudaError_t fault = cudaSuccess);
+/* Queue work. `name` must outlive the run. ready: what a query asks before it lets work run that may wait for another process. The
+ * second is for libraries' twins. */
+cudaError_t sim_queue(cudaStream_t stream, const char *name, std::function<void()> run, cudaError_t fault = cudaSuccess,
+                      std::function<bool()> ready = nullptr);
 cudaError_t sim_wait(cudaStream_t stream); /* runs what waiting for the stream asks for */
 cudaError_t sim_queue_fault(cudaStream_t stream, const char *name, cudaError_t rc);
 void sim_enqueue(cudaStream_t stream, std::function<void()> run);

@@ -24,6 +24,7 @@ struct Operation {
     std::function<void()> run;
     SimMarkRef waits, sets;
     cudaError_t fault;
+    std::function<bool()> ready = nullptr; /* would `run` not wait for another process? Empty: it never does */
 };
 struct SimStream {
     int device;
@@ -43,6 +44,7 @@ static std::set<SimEvent *> &events = *new std::set<SimEvent *>;
 static const char *operation;
 static int running_device = -1;
 static double clock_ms[SIM_MAX_CARDS];
+static bool asking, stalled; /* within a query, which never waits for another process; it would have had to */
 static enum { LAZY, OTHERS, MIX } mode;
 static uint64_t seed;
 static bool mode_known;
@@ -95,6 +97,10 @@ static bool step(SimStream *s)
 {
     if (s->queue.front().waits && !s->queue.front().waits->done)
         return false;
+    if (asking && s->queue.front().ready && !s->queue.front().ready()) {
+        stalled = true;
+        return false;
+    }
     Operation op = std::move(s->queue.front());
     s->queue.pop_front();
     operation = op.name;
@@ -117,8 +123,8 @@ static bool step(SimStream *s)
 static bool reached(const SimStream *s, const SimMark *until) { return until ? until->done : s->queue.empty(); }
 static void run_needed(SimStream *s, const SimMark *until)
 {
-    while (!reached(s, until))
-        if (!step(s)) {
+    while (!reached(s, until) && !stalled)
+        if (!step(s) && !stalled) {
             SimMarkRef first = s->queue.front().waits;
             run_needed(first->stream, first.get());
         }
@@ -151,7 +157,7 @@ static void run_until(SimStream *s, const SimMark *until)
                 run_needed(other, nullptr);
     }
     if (mode == MIX)
-        while (!reached(s, until))
+        while (!reached(s, until) && !stalled)
             run_any();
     else
         run_needed(s, until);
@@ -220,7 +226,7 @@ static void null_stream_rule(SimStream *s)
             if (other->device == s->device && other->blocking && !other->destroyed)
                 wait_for(s, other);
 }
-cudaError_t sim_queue(cudaStream_t stream, const char *name, std::function<void()> run, cudaError_t fault)
+cudaError_t sim_queue(cudaStream_t stream, const char *name, std::function<void()> run, cudaError_t fault, std::function<bool()> ready)
 {
     SimStream *s = stream_of(stream);
     if (!s || s->device != sim_device())
@@ -228,7 +234,7 @@ cudaError_t sim_queue(cudaStream_t stream, const char *name, std::function<void(
     if (sim_stuck(s->device))
         return sim_stuck(s->device);
     null_stream_rule(s);
-    push(s, {name, std::move(run), nullptr, nullptr, fault});
+    push(s, {name, std::move(run), nullptr, nullptr, fault, std::move(ready)});
     return cudaSuccess;
 }
 void sim_enqueue(cudaStream_t stream, std::function<void()> run) { sim_queue(stream, "a library's kernel", std::move(run)); }
@@ -275,7 +281,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return cudaSuccess;
     SimMarkRef next = new_mark(s); /* a host that asks again and again gets on */
     s->queue.front().sets ? next = s->queue.front().sets : s->queue.front().sets = next;
+    asking = true;
     run_until(s, next.get());
+    asking = stalled = false;
     return sim_leave(sim_stuck(s->device) ? sim_stuck(s->device) : cudaErrorNotReady);
 }
 cudaError_t cudaDeviceSynchronize(void)
