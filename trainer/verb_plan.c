@@ -13,13 +13,17 @@
 
 static const struct option_row rows[] = {
     SET_ROW,
-    {"on", "CARD", "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or two of them, as in 2x3090", 0, false},
+    {"on", "CARD",
+     "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or two of them, as in "
+     "2x3090",
+     0, false},
 };
 static const struct option_table table = {
     .verb = "plan",
     .args = "JOB",
-    .about = "Show what the job takes: each arena and its parts, the micro-batch and recomputation chosen, what is left, and an estimate of the time. "
-             "config.json is enough: no weights and no card are needed. A job that does not fit is refused with the numbers and what to change.",
+    .about = "Show what the job takes: each arena and its parts, the micro-batch and recomputation chosen, what is left, and an estimate of "
+             "the time; with two cards or a base in host memory also what each way costs that bytes can take. config.json is enough: no "
+             "weights and no card are needed. A job that does not fit is refused with the numbers and what to change.",
     .example = "lorat plan configs/qwen3-8b.yaml --on 3090",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],

@@ -118,8 +118,8 @@ static void test_two_cards(void)
         free(other);
         for (int way = 0; way < 2; way++)
             for (int large = 0; large < 2; large++) {
-                E2E_RUN(0, "plan %s/configs/%s --on 2x3090 --set model.path=%s/shapes/%s %s", e2e_root, way ? pairs[i].pcie : pairs[i].nvlink,
-                        e2e_golden, pairs[i].shape, large ? pairs[i].larger : "");
+                E2E_RUN(0, "plan %s/configs/%s --on 2x3090 --set model.path=%s/shapes/%s %s", e2e_root,
+                        way ? pairs[i].pcie : pairs[i].nvlink, e2e_golden, pairs[i].shape, large ? pairs[i].larger : "");
                 CHECK_HAS(e2e_out, large ? pairs[i].larger_says : pairs[i].says);
                 CHECK(left_mib() >= 300);
             }
@@ -129,15 +129,15 @@ static void test_two_cards(void)
         CHECK_HAS(e2e_out, "interconnect: pcie");
     }
     /* auto leaves as much where it can; what the job names itself may be tighter; one card needs no such room. */
-    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 2x3090 --set compute.memory_limit=23GiB --set model.path=%s/shapes/Llama-3.1-8B", e2e_root,
-            e2e_golden);
+    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 2x3090 --set compute.memory_limit=23GiB --set model.path=%s/shapes/Llama-3.1-8B",
+            e2e_root, e2e_golden);
     CHECK(left_mib() >= 300);
     CHECK_HAS(e2e_out, "data parallel");
     E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 2x3090 --set compute.memory_limit=23GiB --set compute.recompute=none "
                "--set model.path=%s/shapes/Llama-3.1-8B", e2e_root, e2e_golden);
     CHECK(left_mib() > 0 && left_mib() < 300);
-    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 3090 --set compute.memory_limit=22.6GiB --set model.path=%s/shapes/Llama-3.1-8B", e2e_root,
-            e2e_golden);
+    E2E_RUN(0, "plan %s/configs/llama8b.yaml --on 3090 --set compute.memory_limit=22.6GiB --set model.path=%s/shapes/Llama-3.1-8B",
+            e2e_root, e2e_golden);
     CHECK_HAS(e2e_out, "recompute none");
     E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 2x4090 --set model.path=%s/shapes/Qwen3-14B", e2e_root, e2e_golden);
     CHECK(strstr(e2e_out, "nvlink") == NULL && strstr(e2e_out, "bridge") == NULL); /* has no such thing */
