@@ -37,7 +37,8 @@ struct link_card {
 enum { LINKS_THROTTLE_POWER = 0x4 | 0x80, LINKS_THROTTLE_HEAT = 0x20 | 0x40, LINKS_THROTTLE_HARDWARE = 0x8 };
 struct link_pair { /* two cards; a < b as the driver counts */
     int64_t a, b;
-    int64_t peer;         /* 1: the driver grants peer access both ways */
+    int64_t peer;         /* 1: the driver grants peer access both ways, by NVML */
+    int64_t cuda_peer;    /* 1: by the CUDA runtime; set by who has one */
     char peer_status[48]; /* why not, in NVML's words */
     char topology[8];     /* as nvidia-smi topo -m: PIX, PXB, PHB, NODE, SYS */
 };

@@ -41,7 +41,9 @@ struct weight {
     int32_t out, in;
 };
 
-/* C (m, n) = alpha * op(A) (m, k) * op(B) (k, n), or += . op is a transpose when the flag is set: A is then stored (k, m). */
+/* C (m, n) = alpha * op(A) (m, k) * op(B) (k, n), or += . op is a transpose when the flag is set: A is then stored (k, m).
+ * Of every product: m or n of 0 does nothing; k of 0 is the sum of nothing (= the bias or zeros, += leaves C as it is), and A and B
+ * are not looked at; a size below 0 is a failure. */
 struct gemm {
     int32_t m, n, k;
     const void *a, *b;
@@ -52,6 +54,10 @@ struct gemm {
     float alpha; /* 1 with accumulate in everything that is on a step's path: libraries have fast products for that */
 };
 
+/* Every span has 1 <= q_len <= k_len (batch.h), and each of the n queries is in just one of them: so it sees a key at least, and
+ * every row of an output is written.
+ * NaN and infinity: a NaN in a query or in a key or value that it sees, a score of +inf, or nothing but scores of -inf make the
+ * query's rows of out and dq not finite; other spans know nothing of it. */
 struct attention {
     int32_t n;           /* query tokens over all spans */
     int32_t heads, kv_heads, head_size;
@@ -193,6 +199,11 @@ struct ops {
     /* The choices as text (GPU, library versions, a line a shape), and back; another GPU's or library's text is ERR_STATE. */
     int (*tuned)(struct ops *o, struct buf *out, struct err *e);
     int (*set_tuned)(struct ops *o, const char *text, size_t n, struct err *e);
+    /* What the backend has chosen so far without being asked, where bits hang on it, appended ("32/8/128 cudnn 91801": attention by
+     * cuDNN; nothing while nothing was chosen). And back, before the first operation: such a choice is then kept, or the operation that
+     * cannot keep it fails (ERR_STATE). A tuned table comes first. */
+    void (*chosen)(struct ops *o, struct buf *out);
+    void (*set_chosen)(struct ops *o, const char *text);
     /* A named range in a profiler's timeline; name NULL ends the innermost one. */
     void (*mark)(struct ops *o, const char *name);
 };
@@ -206,6 +217,8 @@ static inline void ops_mark(struct ops *o, const char *name)
 
 /* The CPU backend. act DT_BF16 needs AVX512_BF16 (or AMX) for speed but works anywhere. threads 0 = all cores. */
 int ops_cpu_open(enum dtype act, int threads, struct ops **out, struct err *e);
+/* "oneDNN 2.6.0" */
+void ops_cpu_versions(char *out, size_t size);
 /* Does this CPU multiply BF16 natively? (what precision: auto asks) */
 bool ops_cpu_has_bf16(void);
 

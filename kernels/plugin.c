@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "trainer/base/io.h"
+#include "trainer/base/log.h"
 
 #define PLUGIN_FILE  "lorat_cuda.so"
 #define PLUGIN_SETUP "`sh scripts/setup-cuda.sh` brings what CUDA needs"
@@ -105,6 +106,7 @@ int plugin_cuda(const struct cuda_plugin **out, struct err *e)
         FAIL(e, ERR_DEVICE, "%.300s: has no " CUDA_PLUGIN_SYMBOL ", expected lorat's CUDA plug-in. Build it again", path);
     const struct cuda_plugin *p = function();
     TRY(check(p, path, e));
+    p->log_forward(log_line);
     *out = p;
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoints/adapter.h"
+#include "trainer/base/log.h"
 #include "trainer/base/num.h"
 #include "trainer/state.h"
 
@@ -72,29 +73,57 @@ static int open_text(struct chat_model *m, const char *const *prompts, int n, st
 }
 
 /* The smallest training geometry, with room for the cache of as many prompts as run side by side. */
-static int open_model(struct chat_model *m, struct err *e)
+static struct model_shape shape_for(const struct chat_model *m, int32_t *slots, int32_t *context)
 {
-    struct job *j = &m->job;
-    int32_t longest = 1, slots = m->n < GENERATE_SLOTS ? m->n : GENERATE_SLOTS;
+    int32_t longest = 1;
+    *slots = m->n < GENERATE_SLOTS ? m->n : GENERATE_SLOTS;
     for (int i = 0; i < m->n; i++)
         longest = m->list[i].n > longest ? m->list[i].n : longest;
-    int32_t context = longest + m->options.max_new;
-    if (context > j->source.facts.context)
-        context = (int32_t)j->source.facts.context;
-    struct model_shape shape = {.n = BATCH_ROUND, .sequence_length = BATCH_ROUND, .positions = context > BATCH_ROUND ? context : BATCH_ROUND,
+    *context = longest + m->options.max_new;
+    if (*context > m->job.source.facts.context)
+        *context = (int32_t)m->job.source.facts.context;
+    return (struct model_shape){.n = BATCH_ROUND, .sequence_length = BATCH_ROUND, .positions = *context > BATCH_ROUND ? *context : BATCH_ROUND,
                                 .head_chunk = BATCH_ROUND, .recompute = RECOMPUTE_FULL};
-    int64_t free_bytes, total_bytes, need = 0;
-    char needs[32], has[32];
-    TRY(j->ops->memory(j->ops, &free_bytes, &total_bytes, e));
+}
+
+/* Laid out with the base in that place; *need: bytes of the device, on the CPU with those of the host. */
+static int lay_out(struct chat_model *m, enum frozen_kind kind, int64_t *need, struct err *e)
+{
+    struct job *j = &m->job;
+    int32_t slots, context;
+    struct model_shape shape = shape_for(m, &slots, &context);
+    shape.place.kind = kind;
     TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &shape, e));
     shape.least_activations = generate_bytes(&j->model, slots, context);
     model_close(&j->model);
     TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &shape, e));
-    for (int i = 0; i < ARENAS_DEVICE; i++)
-        need += (int64_t)j->model.arenas[i].used;
+    *need = 0;
+    for (int i = 0; i < ARENAS; i++)
+        if (i != ARENA_HOST || j->ops->unified)
+            *need += (int64_t)j->model.arenas[i].used;
+    return 0;
+}
+
+/* Where the base lies: as asked; auto is the first that fits, and says so where that is not plain. On the CPU both are the same memory. */
+static int open_model(struct chat_model *m, struct err *e)
+{
+    struct job *j = &m->job;
+    enum chat_placement asked = m->options.placement;
+    int64_t free_bytes, total_bytes, need;
+    char needs[32], has[32];
+    TRY(j->ops->memory(j->ops, &free_bytes, &total_bytes, e));
+    TRY(lay_out(m, asked == CHAT_PLACEMENT_HOST ? FROZEN_HOST : FROZEN_RESIDENT, &need, e));
+    if (need > free_bytes && asked == CHAT_PLACEMENT_AUTO && !j->ops->unified) {
+        log_note("base     in host memory, two blocks at a time on the card: resident it needs %s, and %s are free",
+                 num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes));
+        model_close(&j->model);
+        TRY(lay_out(m, FROZEN_HOST, &need, e));
+    }
     if (need > free_bytes)
-        FAIL(e, ERR_DEVICE, "%s: answering needs %s, expected at most the %s that are free. Choose a smaller model or fewer prompts at once", m->options.model,
-             num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes));
+        FAIL(e, ERR_DEVICE, "%s: answering needs %s, expected at most the %s that are free. %s", m->options.model,
+             num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes),
+             asked == CHAT_PLACEMENT_RESIDENT && !j->ops->unified ? "--placement host keeps the base in host memory"
+                                                                  : "Choose a smaller model or fewer prompts at once");
     TRY(model_allocate(&j->model, e));
     return model_load(&j->model, &j->source, NULL, NULL, e);
 }

@@ -5,6 +5,8 @@
 #include "trainer/generate.h"
 #include "trainer/job.h"
 
+/* Where the base lies while it answers; auto: on the device, or, where it does not fit, in host memory. Each gives the same answers. */
+enum chat_placement { CHAT_PLACEMENT_AUTO, CHAT_PLACEMENT_RESIDENT, CHAT_PLACEMENT_HOST };
 struct chat_options {
     const char *model;
     const char *adapter;  /* PEFT folder, or NULL */
@@ -12,6 +14,7 @@ struct chat_options {
     const char *system;   /* system turn, or NULL */
     enum cfg_device device;
     enum cfg_precision precision;
+    enum chat_placement placement;
     int32_t threads, max_new;
 };
 struct chat_prompt {

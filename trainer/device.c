@@ -156,8 +156,11 @@ void device_libraries(const struct ops *o, char *out, size_t size)
     struct err e;
     if (strcmp(o->name, "cpu") != 0 && plugin_cuda(&plugin, &e) == 0)
         plugin->versions(out, size);
-    else
-        snprintf(out, size, "%s%s", strstr(__VERSION__, "lang") != NULL ? "" : "gcc ", __VERSION__);
+    else {
+        char products[64];
+        ops_cpu_versions(products, sizeof products);
+        snprintf(out, size, "%s, %s%s", products, strstr(__VERSION__, "lang") != NULL ? "" : "gcc ", __VERSION__);
+    }
 }
 
 void device_describe(struct buf *out)

@@ -184,7 +184,13 @@ static void examine_pair(const struct machine *m, const struct link_pair *p, str
         return;
     examine_bridge(m, p, a, b, d);
     enum machine_way way = machine_way(m, p, why);
-    if (way == WAY_HOST && p->peer == 1 && strstr(m->nccl_settings, "NCCL_P2P") == NULL) {
+    if (p->peer >= 0 && p->cuda_peer >= 0 && p->peer != p->cuda_peer) {
+        FOUND(peer_disputed, "Cards %lld and %lld: %s grants peer access, and %s does not.", (long long)p->a, (long long)p->b,
+              p->peer == 1 ? "NVML" : "CUDA", p->peer == 1 ? "CUDA" : "NVML");
+        TODO("NCCL goes through host memory then. Restart after an update of the driver; in a container or a virtual machine give both cards "
+             "whole.");
+    }
+    if (way == WAY_HOST && machine_peer(p) == 1 && strstr(m->nccl_settings, "NCCL_P2P") == NULL) {
         FOUND(peer_unused, "Cards %lld and %lld: %s.", (long long)p->a, (long long)p->b, why);
         TODO("To try it: NCCL_P2P_LEVEL=SYS. The preflight compares the bytes that arrive.");
     }

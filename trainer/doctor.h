@@ -12,7 +12,7 @@ enum severity { SEVERITY_STOP, SEVERITY_WARN, SEVERITY_NOTE }; /* training canno
     X(disk_full, SEVERITY_STOP) X(card_old, SEVERITY_WARN) X(card_busy, SEVERITY_WARN) X(power_capped, SEVERITY_WARN)      \
     X(throttled, SEVERITY_WARN) X(slot_narrow, SEVERITY_WARN) X(cards_differ, SEVERITY_WARN) X(link_down, SEVERITY_WARN)   \
     X(link_elsewhere, SEVERITY_WARN) X(nccl_missing, SEVERITY_WARN) X(nccl_old, SEVERITY_WARN) X(shm_small, SEVERITY_WARN) \
-    X(peer_at_risk, SEVERITY_WARN) X(host_memory, SEVERITY_WARN) X(disk_low, SEVERITY_WARN) X(open_files, SEVERITY_WARN)   \
+    X(peer_at_risk, SEVERITY_WARN) X(peer_disputed, SEVERITY_WARN) X(host_memory, SEVERITY_WARN) X(disk_low, SEVERITY_WARN) X(open_files, SEVERITY_WARN)   \
     X(nvml_missing, SEVERITY_WARN) X(settings, SEVERITY_NOTE) X(no_card, SEVERITY_NOTE) X(no_bridge, SEVERITY_NOTE)        \
     X(peer_unused, SEVERITY_NOTE) X(cudnn_missing, SEVERITY_NOTE) X(locked_memory, SEVERITY_NOTE) X(wsl, SEVERITY_NOTE)
 

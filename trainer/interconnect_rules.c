@@ -35,9 +35,9 @@ static int check_bridge(const struct machine *m, int one, int other, struct err 
                             "compute.interconnect: pcie",
              one, other, left, right);
     }
-    if (p != NULL && p->peer == 0)
+    if (p != NULL && machine_peer(p) == 0)
         FAIL(e, ERR_DEVICE, "compute.interconnect: nvlink, but the driver grants cards %d and %d no peer access (%s), expected it granted. See lorat doctor",
-             one, other, p->peer_status);
+             one, other, p->peer == 0 ? p->peer_status : "by CUDA");
     return 0;
 }
 

@@ -56,6 +56,13 @@ static bool crosses_cpu(const struct machine *m, const struct link_pair *p)
     return held && p->topology[0] != '\0' && !is_behind_bridge(p);
 }
 
+int machine_peer(const struct link_pair *p)
+{
+    if (p->peer == 0 || p->cuda_peer == 0)
+        return 0;
+    return p->peer == 1 || p->cuda_peer == 1 ? 1 : -1;
+}
+
 enum machine_way machine_way(const struct machine *m, const struct link_pair *p, char why[160])
 {
     const struct link_card *a = machine_card(m, p->a), *b = machine_card(m, p->b);
@@ -64,15 +71,18 @@ enum machine_way machine_way(const struct machine *m, const struct link_pair *p,
         snprintf(why, 160, "NCCL_P2P_DISABLE=1 is set");
         return WAY_HOST;
     }
-    if (p->peer == 0) {
-        snprintf(why, 160, "the driver grants no peer access (%s)", p->peer_status[0] != '\0' ? p->peer_status : "no reason given");
+    if (machine_peer(p) == 0) {
+        snprintf(why, 160, "the driver grants no peer access (%s)",
+                 p->peer != 0                  ? "by CUDA; NVML does not say so"
+                 : p->peer_status[0] != '\0' ? p->peer_status
+                                              : "no reason given");
         return WAY_HOST;
     }
     if (up > 0) {
         snprintf(why, 160, "%d NVLink%s between the two", up, up == 1 ? "" : "s");
         return WAY_NVLINK;
     }
-    if (p->peer < 0) {
+    if (machine_peer(p) < 0) {
         snprintf(why, 160, "whether the driver grants peer access cannot be read");
         return WAY_UNKNOWN;
     }

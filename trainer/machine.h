@@ -46,6 +46,9 @@ const struct link_pair *machine_pair(const struct machine *m, int64_t a, int64_t
 /* NVLinks of card a that end at card b: how many are up; *down (may be NULL): how many of a's links are down. */
 int machine_bridges(const struct machine *m, const struct link_card *a, const struct link_card *b, int *down);
 
+/* Do cards reach one another's memory? 1 yes, 0 no, -1 unknown. NCCL asks NVML and CUDA both, and one no is enough. */
+int machine_peer(const struct link_pair *p);
+
 /* The way that NCCL takes between two cards by its own rules when nobody forces one. */
 enum machine_way { WAY_UNKNOWN, WAY_NVLINK, WAY_PEER, WAY_HOST };
 const char *machine_way_name(enum machine_way w); /* "nvlink", "pcie, peer-to-peer", "pcie, through host memory", "unknown" */

@@ -177,8 +177,8 @@ static void read_versions(struct machine *m, const struct cuda_plugin *plugin)
     version_of(text, ", NCCL ", m->nccl, sizeof m->nccl);
 }
 
-/* By CUDA, whose numbers compute.gpus uses; without it by NVML. */
-static void list_cards(struct machine *m, struct links *l)
+/* By CUDA, whose numbers compute.gpus uses; without it by NVML. True: by CUDA. */
+static bool list_cards(struct machine *m, struct links *l)
 {
     const struct cuda_plugin *plugin;
     struct cuda_card cards[DEVICE_MAX_CARDS] = {0};
@@ -204,6 +204,18 @@ static void list_cards(struct machine *m, struct links *l)
     }
     if (rc != 0 && l != NULL)
         m->n_cards = links_list(l, m->card, LINKS_MAX_CARDS);
+    return rc == 0;
+}
+
+/* Both ways by CUDA, where the cards are numbered as it numbers them. */
+static void ask_cuda(struct link_pair *p)
+{
+    const struct cuda_plugin *plugin;
+    struct err e = {0};
+    bool to, from;
+    if (plugin_cuda(&plugin, &e) == 0 && plugin->peer((int)p->a, (int)p->b, &to, &e) == 0 &&
+        plugin->peer((int)p->b, (int)p->a, &from, &e) == 0)
+        p->cuda_peer = to && from;
 }
 
 void machine_read(struct machine *m)
@@ -215,7 +227,7 @@ void machine_read(struct machine *m)
     m->card_present = plugin_card_present();
     m->nvml = l != NULL;
     read_host(m);
-    list_cards(m, l);
+    bool by_cuda = list_cards(m, l);
     if (l != NULL)
         links_driver(l, m->driver);
     for (int i = 0; i < m->n_cards && l != NULL; i++)
@@ -223,9 +235,11 @@ void machine_read(struct machine *m)
     for (int i = 0; i < m->n_cards; i++)
         for (int k = i + 1; k < m->n_cards; k++) {
             struct link_pair *p = &m->pair[m->n_pairs++];
-            *p = (struct link_pair){.a = m->card[i].index, .b = m->card[k].index, .peer = -1};
+            *p = (struct link_pair){.a = m->card[i].index, .b = m->card[k].index, .peer = -1, .cuda_peer = -1};
             if (l != NULL)
                 links_ask_pair(l, m->card[i].pci, m->card[k].pci, p);
+            if (by_cuda)
+                ask_cuda(p);
         }
     links_close(l);
 }

@@ -159,6 +159,7 @@ static int one_step(struct run *r, struct optim_result *result, struct err *e)
     s.flop = r->job.model.flop;
     s.finite = result->finite;
     metrics_step(&r->metrics, &s);
+    choices_settle(&r->choices, r->job.ops);
     return note_skip(r, result, e);
 }
 

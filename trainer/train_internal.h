@@ -4,6 +4,7 @@
 
 #include "checkpoints/run.h"
 #include "datasets/loader.h"
+#include "trainer/choices.h"
 #include "trainer/energy.h"
 #include "trainer/interconnect.h"
 #include "trainer/job.h"
@@ -24,6 +25,7 @@ struct run {
     struct run_block block;   /* the host's view of the trainable state: the block itself where device memory is host memory */
     float *stage;             /* memory behind it where the device's is not the host's; owned */
     struct metrics metrics;
+    struct choices choices;   /* what its bits hang on beside the job */
     int64_t total;            /* steps of the whole run */
     int64_t epochs;           /* whole epochs the loader is asked for */
     int64_t saved;            /* step of the newest checkpoint, -1 = none */

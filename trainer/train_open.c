@@ -368,9 +368,18 @@ static int join_cards(struct run *r, struct err *e)
     return 0;
 }
 
+/* tuned: the table of products in use. */
+static int open_choices(struct run *r, const char *tuned, struct err *e)
+{
+    const struct choices_facts f = {.run_dir = r->job.run_dir, .step = r->state.step, .tuned = tuned, .ranks = r->job.comm.ranks,
+                                    .micro_batch = r->job.plan.micro_batch, .lead = r->lead};
+    return choices_open(&r->choices, r->job.ops, &f, e);
+}
+
 int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
              struct err *e)
 {
+    char tuned[TUNED_NAME];
     *r = (struct run){.options = t, .lead = comm->rank == 0, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN, .eval_last = NAN};
     r->job.c = *c;
     r->job.comm = *comm;
@@ -405,10 +414,12 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     introduce(r);
     introduce_base(r);
     TRY(enter_together(r, e));
-    TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL, e));
+    /* A table is for rank 0's card: a rank whose card is another goes without, on a resume as before. */
+    TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL && (r->lead || r->job.plan.device.unequal[0] == '\0'), tuned, e));
     TRY(test_links(r, e));
     TRY(job_load(&r->job, e));
     TRY(open_state(r, e));
+    TRY(open_choices(r, tuned, e));
     TRY(write_job(r, e));
     r->job.model.tick = rank_tick;
     r->job.model.tick_arg = r;
@@ -423,6 +434,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
 
 void run_close(struct run *r)
 {
+    choices_close(&r->choices);
     loader_close(r->train);
     loader_close(r->validation);
     metrics_close(&r->metrics);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/base/hash.h"
 #include "trainer/base/io.h"
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
@@ -29,11 +30,20 @@ int tuned_save(struct ops *o, const char *run_dir, struct err *e)
     return rc;
 }
 
-int tuned_use(struct ops *o, const char *run_dir, bool resumed, struct err *e)
+static void name_of(const char *text, size_t n, char name[TUNED_NAME])
+{
+    uint8_t hash[HASH_BYTES];
+    char hex[HASH_HEX];
+    hash_bytes(text, n, hash);
+    snprintf(name, TUNED_NAME, TUNED_FILE " %.12s", hash_hex(hash, hex));
+}
+
+int tuned_use(struct ops *o, const char *run_dir, bool resumed, char name[TUNED_NAME], struct err *e)
 {
     char path[PATH_BYTES], *text = NULL;
     size_t n;
     struct err why = {0};
+    name[0] = '\0';
     if (!io_exists(path_of(run_dir, path)))
         return 0;
     int rc = -1;
@@ -41,6 +51,8 @@ int tuned_use(struct ops *o, const char *run_dir, bool resumed, struct err *e)
         err_set(&why, ERR_STATE, "made for a card, and this run is on %s", o->device);
     else if (io_read_file(path, ERR_STATE, MOST_BYTES, &text, &n, &why) == 0)
         rc = o->set_tuned(o, text, n, &why);
+    if (rc == 0)
+        name_of(text, n, name);
     free(text);
     if (rc == 0) {
         log_note("products  %s", path);

@@ -7,12 +7,13 @@
 
 #include "kernels/ops.h"
 
+enum { TUNED_NAME = 40 };
 /* What the backend has chosen into the run's folder, atomically. */
 int tuned_save(struct ops *o, const char *run_dir, struct err *e);
 /* The run's table into the backend, where there is one. One that does not fit (of another GPU or library version) is a warning,
  * and the library's own choice is used; with `resumed` it is ERR_STATE, because the bits of a run that began with it would
- * change. */
-int tuned_use(struct ops *o, const char *run_dir, bool resumed, struct err *e);
+ * change. name: "tuned.txt 0123456789ab", with the beginning of its SHA-256, when a table is in use; else "". */
+int tuned_use(struct ops *o, const char *run_dir, bool resumed, char name[TUNED_NAME], struct err *e);
 /* Does the folder hold a table, and nothing of a run yet? */
 bool tuned_alone(const char *run_dir);
 /* The run's table as text (malloc'ed), NULL where there is none or it cannot be read; and back into another folder. */

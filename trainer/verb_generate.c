@@ -19,6 +19,7 @@ static const struct option_row rows[] = {
     {"template", "NAME", "chat template: auto (the model's own, the default), a built-in, or none (the prompt is the text itself)", 0, false},
     {"device", "NAME", "auto (default), cpu or cuda", 0, false},
     {"precision", "NAME", "auto (default), bf16 or f32", 0, false},
+    {"placement", "NAME", "where the base lies: auto (default: host when a card has no room for it), resident or host (as model.placement of a job)", 0, false},
     {"threads", "N", "CPU threads (default: all)", 0, false},
     {"json", NULL, "one JSON object a line: {\"prompt\", \"answer\", \"ended\"}", 0, false},
 };
@@ -85,16 +86,18 @@ static int pick(const struct options *o, const char *name, const char *const *wo
 static int read_options(const struct options *o, struct chat_options *c, struct err *e)
 {
     int64_t max_new = 128, threads = 0;
-    static const char *const devices[] = {"auto", "cpu", "cuda"}, *const precisions[] = {"auto", "bf16", "f32"};
-    int device, precision;
+    static const char *const devices[] = {"auto", "cpu", "cuda"}, *const precisions[] = {"auto", "bf16", "f32"},
+                             *const placements[] = {"auto", "resident", "host"};
+    int device, precision, placement;
     TRY(options_i64(o, "max-new", 1, 1 << 20, &max_new, e));
     TRY(options_i64(o, "threads", 0, 1024, &threads, e));
     TRY(pick(o, "device", devices, 3, &device, e));
     TRY(pick(o, "precision", precisions, 3, &precision, e));
+    TRY(pick(o, "placement", placements, 3, &placement, e));
     *c = (struct chat_options){.model = options_value(o, "model"), .adapter = options_value(o, "adapter"), .system = options_value(o, "system"),
                                .tmpl = options_value(o, "template") ? options_value(o, "template") : "auto", .threads = (int32_t)threads,
                                .max_new = (int32_t)max_new, .device = (enum cfg_device)device,
-                               .precision = (enum cfg_precision)precision};
+                               .precision = (enum cfg_precision)precision, .placement = (enum chat_placement)placement};
     if (c->model == NULL)
         FAIL(e, ERR_USAGE, "lorat generate: found no --model, expected a model folder or a .gguf file");
     return 0;

@@ -22,9 +22,11 @@ static const struct option_row rows[] = {
 static const struct option_table table = {
     .verb = "tune",
     .args = "JOB",
-    .about = "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
-             "runs/<name>/tuned.txt, which lorat train "
-             "uses from then on. Do it before the run: a run that has begun keeps its algorithms. The weights are not read.",
+    .about =
+        "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
+        "runs/<name>/tuned.txt, which lorat train "
+        "uses from then on. Do it before the run: a run that has begun keeps its algorithms. The weights are not read. A job of "
+        "several cards is tuned on the first of them.",
     .example = "lorat tune configs/qwen3-8b.yaml\nlorat train configs/qwen3-8b.yaml",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
@@ -122,22 +124,54 @@ static int enter(const struct job *j, struct run_lock **lock, struct err *e)
     return run_lock_take(j->run_dir, lock, e);
 }
 
-static int tune_job(struct job *j, double budget_s, struct run_lock **lock, struct err *e)
+/* A job being tuned: planned as its rank 0 would be, with the other ranks left out. */
+struct tuning {
+    struct job job;
+    struct train_ranks ranks;
+    struct comm alone;
+};
+
+/* A block that others hold shares of is not fetched: the slot's zeros have its shapes, which is all that products are tuned by.
+ */
+static int no_gather(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e)
 {
+    return 0;
+}
+
+/* The job's memory with zeros for weights, wherever they lie. */
+static int allocate(struct tuning *t, struct err *e)
+{
+    struct job *j = &t->job;
+    struct model *m = &j->model;
+    comm_solo(&t->alone);
+    t->alone.gather = no_gather;
+    TRY(model_layout(m, j->ops, &j->source.facts, &j->lora, &j->plan.shape, e));
+    m->comm = &t->alone;
+    TRY(model_allocate(m, e));
+    j->ops->zero(j->ops, m->memory[ARENA_FROZEN], m->arenas[ARENA_FROZEN].size);
+    if (m->memory[ARENA_HOST] != NULL)
+        memset(m->memory[ARENA_HOST], 0, m->arenas[ARENA_HOST].size);
+    return 0;
+}
+
+static int tune_job(struct tuning *t, double budget_s, struct run_lock **lock, struct err *e)
+{
+    struct job *j = &t->job;
     double before, after;
+    TRY(train_ranks(&j->c, &t->ranks, e)); /* before a card is opened here */
+    j->ranks = &t->ranks;
     TRY(job_plan(j, NULL, true, e));
     if (j->ops->tune == NULL) {
         printf("%s: nothing to tune, its products have one algorithm for each shape\n", j->ops->device);
         return 0;
     }
     TRY(enter(j, lock, e));
-    TRY(model_layout(&j->model, j->ops, &j->source.facts, &j->lora, &j->plan.shape, e));
-    TRY(model_allocate(&j->model, e));
-    j->ops->zero(j->ops, j->model.memory[ARENA_FROZEN], j->model.arenas[ARENA_FROZEN].size);
+    TRY(allocate(t, e));
     TRY(measure(j, budget_s, &before, &after, e));
     TRY(tuned_save(j->ops, j->run_dir, e));
-    printf("%s/tuned.txt: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)\n", j->run_dir,
-           j->plan.shape.n, 1e3 * before, 1e3 * after, 100 * (after / before - 1));
+    printf("%s/tuned.txt: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)%s\n", j->run_dir,
+           j->plan.shape.n, 1e3 * before, 1e3 * after, 100 * (after / before - 1),
+           j->plan.shape.place.kind == FROZEN_SHARDED ? ", without the gathering of blocks" : "");
     return 0;
 }
 
@@ -147,19 +181,19 @@ int verb_tune(int argc, char **argv, struct err *e)
     struct run_lock *lock = NULL;
     int64_t seconds = 60;
     int rc = options_read(&table, argc, argv, &o, e);
-    struct job *j = mem_alloc(1, sizeof *j);
-    if (rc == 0 && j == NULL)
-        rc = mem_fail(e, "a job", sizeof *j);
+    struct tuning *t = mem_alloc(1, sizeof *t);
+    if (rc == 0 && t == NULL)
+        rc = mem_fail(e, "a job", sizeof *t);
     if (rc == 0)
         rc = options_i64(&o, "seconds", 1, 86400, &seconds, e);
     if (rc == 0)
-        rc = verb_job(&o, o.args[0], &j->c, e);
+        rc = verb_job(&o, o.args[0], &t->job.c, e);
     if (rc == 0)
-        rc = tune_job(j, (double)seconds, &lock, e);
-    if (j != NULL)
-        job_close(j);
+        rc = tune_job(t, (double)seconds, &lock, e);
+    if (t != NULL)
+        job_close(&t->job);
     run_lock_drop(lock);
-    mem_free(j);
+    mem_free(t);
     options_free(&o);
     return rc < 0 ? -1 : 0;
 }

@@ -3,6 +3,7 @@
 #include "kernels/cpu/onednn.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/cpu/onednn_version.h"
@@ -29,6 +30,12 @@ static int fail(struct cpu *c, const char *where, const char *what, dnnl_status_
     cpu_fail(c, status == dnnl_out_of_memory ? ERR_DEVICE : ERR_INTERNAL, "%s: oneDNN %d.%d: %s: status %d, expected success",
              where, dnnl_version()->major, dnnl_version()->minor, what, (int)status);
     return -1;
+}
+
+void ops_cpu_versions(char *out, size_t size)
+{
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(out, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }
 
 int onednn_open(struct cpu *c, struct err *e)
@@ -281,15 +288,35 @@ static int32_t piece(int32_t left)
     return left;
 }
 
+/* The sum of nothing: the bias (which has the output's type) in every row, or zeros. */
+static void fill_rows(const struct product *p, const void *bias, void *out)
+{
+    size_t each = dtype_size((enum dtype)p->c_type), bytes = (size_t)p->n * each;
+    for (int32_t i = 0; i < p->m; i++) {
+        void *row = (char *)out + (size_t)i * (size_t)p->ldc * each;
+        if (bias)
+            memcpy(row, bias, bytes);
+        else
+            memset(row, 0, bytes);
+    }
+}
+
 void onednn_multiply(struct cpu *c, const char *where, const struct product *p, const void *a, const void *b, const void *bias,
                      void *out)
 {
     size_t in_size = dtype_size((enum dtype)p->type), out_size = dtype_size((enum dtype)p->c_type);
     struct product part = *p;
-    if (c->failed || p->m <= 0 || p->n <= 0)
+    if (c->failed)
         return;
-    if (p->k <= 0) {
-        cpu_fail(c, ERR_INTERNAL, "%s: a product of %d x %d x %d, expected positive sizes", where, p->m, p->n, p->k);
+    if (p->m < 0 || p->n < 0 || p->k < 0) {
+        cpu_fail(c, ERR_INTERNAL, "%s: a product of %d x %d x %d, expected sizes of 0 or more", where, p->m, p->n, p->k);
+        return;
+    }
+    if (p->m == 0 || p->n == 0)
+        return;
+    if (p->k == 0) {
+        if (!p->accumulate)
+            fill_rows(p, bias, out);
         return;
     }
     omp_set_num_threads(c->threads); /* oneDNN's own loops ask OpenMP */

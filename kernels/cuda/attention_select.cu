@@ -3,13 +3,14 @@
  *   1. Ours, unless it is BF16, head size 64 or 128, rows on 16 bytes, and the caller says q_len == k_len: generation is ours.
  *   2. $LORAT_ATTENTION=plain or mma: ours. =cudnn: cuDNN for all that rule 1 leaves, and a failure where it cannot.
  *   3. What the run's tuned table says, where it names the class: `lorat tune` measures both and takes the faster.
+ *      So does what the run chose by rule 4 in an earlier process (set_chosen).
  *   4. Else cuDNN on compute capability 9.0 and later, when its self-test passes (attention_selftest.cu). Else ours, and a note.
  *
  * A table that says cuDNN where that is missing, another version or fails its self-test is an error (ERR_STATE), since other bits
  * would follow. Rule 4 times nothing: a timing that falls one way today and the other way tomorrow would change bits too.
  *
- * The decision is made at the first call of a class, and waits for the card then. It depends on the card, the library and the
- * shape alone, so a resumed run decides as the first did. A plan that cannot be made later, for another number of documents, is a
+ * The decision is made at the first call of a class, and waits for the card then. The self-test's shape is that of the call, and a
+ * resumed run may begin with another batch: that is why rule 3 keeps what was chosen. A plan that cannot be made later, for another number of documents, is a
  * failure rather than a silent change of kernel. */
 #include "kernels/cuda/attention_select.h"
 
@@ -32,6 +33,7 @@ struct attention_class {
 struct attention_select {
     struct attention_cudnn *cudnn; /* NULL: not used */
     char why[512];                 /* the last reason for ours */
+    char kept[96];                 /* what an earlier process of the run chose by rule 4, in the table's words */
     struct attention_class classes[MAX_CLASSES];
     int n;
 };
@@ -76,11 +78,11 @@ const char *attention_select_why(const struct cuda *c) { return c->select ? c->s
 
 /* The table's words: "32/8/128 cudnn 92801 980/1234", comma between classes: heads, the choice, cuDNN's version (0: none),
  * microseconds of a forward and backward by cuDNN and by ours. False when the class is not named. */
-static bool table_says(const struct cuda *c, const struct attention_class *k, bool *cudnn, long long *version)
+static bool text_says(const char *text, const struct attention_class *k, bool *cudnn, long long *version)
 {
     char want[64];
     size_t n = (size_t)snprintf(want, sizeof(want), "%d/%d/%d ", k->heads, k->kv_heads, k->head_size);
-    for (const char *at = lt_attention(c); at && *at; at = strchr(at, ',')) {
+    for (const char *at = text; at && *at; at = strchr(at, ',')) {
         while (*at == ',' || *at == ' ')
             at++;
         if (strncmp(at, want, n) != 0)
@@ -95,6 +97,11 @@ static bool table_says(const struct cuda *c, const struct attention_class *k, bo
     return false;
 }
 
+static bool table_says(const struct cuda *c, const struct attention_class *k, bool *cudnn, long long *version)
+{
+    return text_says(lt_attention(c), k, cudnn, version) || text_says(c->select->kept, k, cudnn, version);
+}
+
 /* Rule 3: the table says cuDNN, so it has to be the same one and fit. */
 static bool keep_word(struct cuda *c, const struct attention *a, long long version)
 {
@@ -107,8 +114,8 @@ static bool keep_word(struct cuda *c, const struct attention *a, long long versi
     else if (attention_selftest(c, s->cudnn, a, NULL, 0, NULL, &why) == 0)
         return true;
     cuda_fail(c, ERR_STATE,
-              "attention: %s, expected what the run's table of tuned choices says, cuDNN %lld. Tune again and start afresh: the "
-              "bits would change",
+              "attention: %s, expected what this run has worked with, cuDNN %lld: the bits would change. Begin anew with --fresh (a "
+              "tuned run: after lorat tune), or set LORAT_ATTENTION=mma to go on with other bits",
               why.text, version);
     return false;
 }
@@ -152,6 +159,27 @@ static bool decide(struct cuda *c, const struct attention *a)
     else
         k->cudnn = try_out(c, a);
     return k->cudnn && !c->failed;
+}
+
+void attention_select_chosen(struct ops *o, struct buf *out)
+{
+    const struct cuda *c = cuda_of(o);
+    const struct attention_select *s = c->select;
+    if (c->ops.act == DT_BF16 && (c->attention == ATTENTION_PLAIN || c->attention == ATTENTION_MMA))
+        buf_puts(out, c->attention == ATTENTION_PLAIN ? "plain" : "mma");
+    for (int i = 0; s && i < s->n; i++) {
+        const struct attention_class *k = &s->classes[i];
+        buf_printf(out, "%s%d/%d/%d %s", i > 0 ? ", " : "", k->heads, k->kv_heads, k->head_size, k->cudnn ? "cudnn" : "own");
+        if (k->cudnn)
+            buf_printf(out, " %lld", (long long)attention_cudnn_version(s->cudnn));
+    }
+}
+
+void attention_select_set_chosen(struct ops *o, const char *text)
+{
+    struct attention_select *s = cuda_of(o)->select;
+    if (s)
+        snprintf(s->kept, sizeof(s->kept), "%s", text);
 }
 
 bool attention_select_cudnn(struct cuda *c, const struct attention *a, std::initializer_list<const void *> pointers)

@@ -17,6 +17,9 @@ void attention_select_backward(struct cuda *c, const struct attention *a, void *
                                const void *out, const float *lse, const void *q, const void *k, const void *v);
 /* Time both for every class seen so far, with operands in `scratch`, and keep the answers in the tuned table. Waits. */
 int attention_select_tune(struct cuda *c, void *scratch, size_t bytes, struct err *e);
+/* The entries of ops.h. */
+void attention_select_chosen(struct ops *o, struct buf *out);
+void attention_select_set_chosen(struct ops *o, const char *text);
 /* Why the last decision was for our own kernel; "" when it was not, or none was made. */
 const char *attention_select_why(const struct cuda *c);
 

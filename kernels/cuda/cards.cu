@@ -77,6 +77,18 @@ int cuda_cards(struct cuda_card *out, int max, int *n, struct err *e)
     return 0;
 }
 
+int cuda_peer(int from, int to, bool *out, struct err *e)
+{
+    int can = 0;
+    cudaError_t rc = cudaDeviceCanAccessPeer(&can, from, to);
+    *out = rc == cudaSuccess && can != 0;
+    if (rc == cudaSuccess)
+        return 0;
+    cudaGetLastError();
+    FAIL(e, ERR_DEVICE, "cuda: whether card %d reaches the memory of card %d: %s, expected an answer. Does nvidia-smi work?", from, to,
+         cudaGetErrorString(rc));
+}
+
 /* A library that is only used where it is there: ", cuDNN 9.18.1" is added to what stands in out. */
 static void add_version(char *out, size_t size, const char *label, const char *file, const char *function, bool returned)
 {

@@ -9,6 +9,7 @@ void cuda_close(struct ops *o);
 /* cards.cu */
 void cuda_versions(char *out, size_t size);
 int cuda_cards(struct cuda_card *out, int max, int *n, struct err *e);
+int cuda_peer(int from, int to, bool *out, struct err *e);
 const char *cuda_driver_wanted(void); /* "R580 or later (CUDA 13)" */
 
 /* memory.cu */

@@ -68,6 +68,8 @@ static void fill_table(struct ops *o)
     o->tune = cuda_tune;
     o->tuned = cuda_tuned;
     o->set_tuned = cuda_set_tuned;
+    o->chosen = attention_select_chosen;
+    o->set_chosen = attention_select_set_chosen;
     o->mark = cuda_mark;
 }
 

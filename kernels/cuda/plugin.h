@@ -33,7 +33,7 @@ struct cuda_nccl {
     void (*close)(struct cuda_nccl_comm *n); /* not with work left that a lost rank had a part in: it would hang */
 };
 
-enum { CUDA_PLUGIN_ABI = 2 };
+enum { CUDA_PLUGIN_ABI = 3 };
 struct cuda_plugin {
     uint32_t abi, ops_size;  /* CUDA_PLUGIN_ABI and sizeof(struct ops): built together with this lorat? */
     const char *version;     /* LORAT_VERSION it was built with */
@@ -45,6 +45,10 @@ struct cuda_plugin {
     /* A backend on card `index`. act DT_BF16 or DT_F32. -1 (ERR_DEVICE): below compute capability 8.0, no memory for a context... */
     int (*open)(int index, enum dtype act, struct ops **out, struct err *e);
     const struct cuda_nccl *nccl; /* may be NULL */
+    /* May the card `from` read and write the memory of `to` by itself, as the runtime sees it? No context is made. */
+    int (*peer)(int from, int to, bool *out, struct err *e);
+    /* What the plug-in has to say goes to `line` (log.h). */
+    void (*log_forward)(void (*line)(bool warning, const char *text));
 };
 /* The plug-in's one exported symbol; the table is static. */
 const struct cuda_plugin *lorat_cuda_plugin(void);

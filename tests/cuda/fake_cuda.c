@@ -1,11 +1,12 @@
 /* fake_cuda.c - a stand-in for lorat_cuda.so, so that all of lorat around the plug-in is tested where there is no card.
- * $LORAT_FAKE_CUDA says how it misbehaves. Its cards are one of 24 GiB and, for "two", an older one beside it; its backend is the
- * CPU's, told apart by name and with memory that the host may not read. Built with FAKE_NO_SYMBOL it has no entry point. */
+ * $LORAT_FAKE_CUDA says how it misbehaves. Its cards are one of 24 GiB and, for "two", an older one beside it, for "pair" a second
+ * of its kind; its backend is the CPU's, told apart by name and with memory that the host may not read. Built with FAKE_NO_SYMBOL it has no entry point. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/plugin.h"
+#include "trainer/base/log.h"
 
 #define FAKE_GIB   ((int64_t)1 << 30)
 #define FAKE_TUNED "fake card, fake library 1\n"
@@ -17,7 +18,11 @@ static const char *kind(void)
 }
 static bool is(const char *what) { return strcmp(kind(), what) == 0; }
 
-static void fake_versions(char *out, size_t size) { snprintf(out, size, "CUDA 13.0, driver 13.0, cuBLAS 13.1.0"); }
+/* "newer": another version of a library, whose attention is another one too. */
+static void fake_versions(char *out, size_t size)
+{
+    snprintf(out, size, "CUDA 13.0, driver 13.0, cuBLAS %s", is("newer") ? "13.2.0" : "13.1.0");
+}
 
 static int fake_cards(struct cuda_card *out, int max, int *n, struct err *e)
 {
@@ -34,6 +39,13 @@ static int fake_cards(struct cuda_card *out, int max, int *n, struct err *e)
     if (is("full")) {
         out[0].free = FAKE_GIB / 64;
         snprintf(out[0].holder, sizeof out[0].holder, "python3 (pid 4711, 18.2 GiB)");
+    }
+    if (is("tight"))
+        out[0].free = 480 << 20; /* 180 MiB beside the context */
+    if (is("pair") && max > 1) {
+        out[1] = out[0];
+        out[1].index = 1;
+        *n = 2;
     }
     if (is("two") && max > 1) {
         out[1] = (struct cuda_card){
@@ -86,6 +98,32 @@ static int fake_set_tuned(struct ops *o, const char *text, size_t n, struct err 
     return 0;
 }
 
+/* Attention is chosen at the first call: "cudnn" and "newer" take that one, when the run does not keep another. */
+static char fake_kept[96], fake_choice[96];
+static void (*cpu_attention)(struct ops *o, const struct attention *a, void *out, float *lse, const void *q, const void *k,
+                             const void *v);
+static void fake_attention(struct ops *o, const struct attention *a, void *out, float *lse, const void *q, const void *k,
+                           const void *v)
+{
+    snprintf(fake_choice, sizeof fake_choice, "%s",
+             fake_kept[0] != '\0'             ? fake_kept
+             : is("cudnn") || is("newer") ? "4/2/64 cudnn 92801"
+                                          : "4/2/64 own");
+    cpu_attention(o, a, out, lse, q, k, v);
+}
+static void fake_chosen(struct ops *o, struct buf *out) { buf_puts(out, fake_choice); }
+static void fake_set_chosen(struct ops *o, const char *text)
+{
+    snprintf(fake_kept, sizeof fake_kept, "%s", is("forgetful") ? "mma" : text);
+    log_note("fake: keeps %s", text);
+}
+
+static int fake_peer(int from, int to, bool *out, struct err *e)
+{
+    *out = from != to;
+    return 0;
+}
+
 static int fake_depth;
 static void fake_mark(struct ops *o, const char *name)
 {
@@ -109,22 +147,28 @@ static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
     struct ops *o = *out;
     o->name = "cuda";
     snprintf(o->device, sizeof o->device, "Fake RTX 3090");
+    log_note("fake: opened");
     o->unified = false;
     o->later_bytes = 200 << 20;
     cpu_alloc = o->alloc;
     cpu_close = o->close;
+    cpu_attention = o->attention_forward;
+    o->attention_forward = fake_attention;
     o->alloc = fake_alloc;
     o->close = fake_close;
     o->memory = fake_memory;
     o->tune = fake_tune;
     o->tuned = fake_tuned;
     o->set_tuned = fake_set_tuned;
+    o->chosen = fake_chosen;
+    o->set_chosen = fake_set_chosen;
     o->mark = fake_mark;
     return 0;
 }
 
 static struct cuda_plugin plugin = {CUDA_PLUGIN_ABI, sizeof(struct ops), LORAT_VERSION, true,
-                                    fake_versions,   fake_cards,         fake_open,      NULL};
+                                    fake_versions,   fake_cards,         fake_open,      NULL,
+                                    fake_peer,       log_forward};
 
 #ifndef FAKE_NO_SYMBOL
 __attribute__((visibility("default"))) const struct cuda_plugin *lorat_cuda_plugin(void)

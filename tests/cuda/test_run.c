@@ -1,6 +1,8 @@
 /* test_run.c - lorat itself on a card, as far as a stand-in for the backend shows it: planning against the card's memory,
  * training through device memory that the host does not read, the table of algorithms, and what is said when the card cannot be
  * used. Arguments: lorat, lorat_fault, the fake plug-in. */
+#include <unistd.h>
+
 #include "tests/e2e/e2e.h"
 
 static void fake(const char *kind) { setenv("LORAT_FAKE_CUDA", kind, 1); }
@@ -100,6 +102,17 @@ static void test_tune(void)
     E2E_RUN(75, "train job.yaml --set name=tuned --resume --stop-after 4");
     CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
 
+    fake("pair"); /* a job of two cards is tuned on the first, also one whose base they share */
+    E2E_RUN(0, "tune job.yaml --set name=pair --set train.micro_batch=2 --seconds 1");
+    CHECK_HAS(e2e_out, "runs/pair/tuned.txt: a micro-batch of ");
+    E2E_RUN(0, "tune job.yaml --set name=sharded --set compute.parallel=sharded --set train.micro_batch=2 --seconds 1");
+    CHECK_HAS(e2e_out, ", without the gathering of blocks\n");
+    E2E_RUN(0, "tune job.yaml --set name=host --set model.placement=host --set train.micro_batch=2 --seconds 1");
+    CHECK_HAS(e2e_out, "runs/host/tuned.txt: a micro-batch of ");
+    fake("");
+    E2E_RUN(3, "tune job.yaml --set name=alone --set compute.parallel=sharded --seconds 1");
+    CHECK_HAS(e2e_out, "sharded on one rank");
+
     e2e_write("runs/tuned/tuned.txt", "another card\n");
     E2E_RUN(6, "train job.yaml --set name=tuned --resume");
     CHECK_HAS(e2e_out, "runs/tuned/tuned.txt: made for another GPU, expected the table that this run began with");
@@ -110,7 +123,102 @@ static void test_tune(void)
     CHECK_HAS(e2e_out, "lorat: warning: runs/tuned/tuned.txt: made for another GPU. The library's own choice");
     CHECK(e2e_exists("runs/tuned.old-1/tuned.txt"));
     e2e_remove("runs/tuned/tuned.txt");
-    E2E_RUN(0, "train job.yaml --set name=tuned --resume");
+    E2E_RUN(0, "train job.yaml --set name=tuned --resume"); /* without its table no step was made yet */
+    fake("");
+    E2E_RUN(0, "tune job.yaml --set name=lost --seconds 1");
+    E2E_RUN(75, "train job.yaml --set name=lost --stop-after 2");
+    e2e_remove("runs/lost/tuned.txt");
+    E2E_RUN(0, "train job.yaml --set name=lost --resume");
+    CHECK_HAS(e2e_out, "\n  products: tuned.txt ");
+    CHECK_HAS(e2e_out, " -> the library's own choice");
+}
+
+/* What the run's bits hang on beside the job is written with it, and a resume says what is no longer the same. */
+static void test_choices(void)
+{
+    static const char gone_on[] = "runs/kept: goes on with something else than its steps so far were made with";
+    char *record;
+    fake("");
+    E2E_RUN(75, "train job.yaml --set name=kept --stop-after 2");
+    record = e2e_read("runs/kept/choices.txt", NULL);
+    CHECK_HAS(record, "\nfrom step 0\nlorat: ");
+    CHECK_HAS(record, "\ndevice: Fake RTX 3090\nlibraries: CUDA 13.0, driver 13.0, cuBLAS 13.1.0\n"
+                      "products: the library's own choice\nranks: 1\nmicro_batch: ");
+    CHECK_HAS(record, "\nattention: 4/2/64 own\n");
+
+    fake("cudnn"); /* would choose another attention, but is told of the run's */
+    E2E_RUN(75, "train job.yaml --set name=kept --resume --stop-after 3");
+    CHECK_HAS(e2e_out, "fake: keeps 4/2/64 own");
+    CHECK(strstr(e2e_out, "goes on with something else") == NULL);
+    char *again = e2e_read("runs/kept/choices.txt", NULL);
+    CHECK_STR(again, record); /* nothing new, no further part */
+    free(again);
+
+    fake("newer"); /* an update: named, and the attention chosen anew */
+    E2E_RUN(75, "train job.yaml --set name=kept --resume --stop-after 4 -q");
+    CHECK_HAS(e2e_out, gone_on);
+    CHECK_HAS(e2e_out, "\n  libraries: CUDA 13.0, driver 13.0, cuBLAS 13.1.0 -> CUDA 13.0, driver 13.0, cuBLAS 13.2.0");
+    CHECK_HAS(e2e_out, "\n  attention: 4/2/64 own -> 4/2/64 cudnn 92801");
+    CHECK(strstr(e2e_out, "fake: ") == NULL); /* -q holds for the plug-in too */
+    again = e2e_read("runs/kept/choices.txt", NULL);
+    CHECK_HAS(again, record);
+    CHECK_HAS(again, "\nfrom step 3\nlorat: ");
+    CHECK_HAS(again, "cuBLAS 13.2.0");
+    free(again);
+    E2E_RUN(75, "train job.yaml --set name=kept --resume --stop-after 5");
+    CHECK_HAS(e2e_out, "fake: opened");
+    CHECK(strstr(e2e_out, "goes on with something else") == NULL); /* said once */
+
+    fake("forgetful"); /* the older library is back, and its backend does not do as it is told */
+    E2E_RUN(0, "train job.yaml --set name=kept --resume");
+    CHECK_HAS(e2e_out, "cuBLAS 13.2.0 -> CUDA 13.0");
+    CHECK_HAS(e2e_out, "\n  attention: 4/2/64 cudnn 92801 -> 4/2/64 own");
+
+    fake("");
+    E2E_RUN(75, "train job.yaml --set name=other --stop-after 2");
+    fake("forgetful");
+    E2E_RUN(75, "train job.yaml --set name=other --resume --stop-after 3");
+    CHECK_HAS(e2e_out, "\n  attention: 4/2/64 own -> mma");
+    fake("");
+    E2E_RUN(75, "train job.yaml --set name=other --resume --stop-after 4 --set train.micro_batch=1");
+    CHECK_HAS(e2e_out, "which may round otherwise:\n  micro_batch: ");
+
+    e2e_write("runs/other/choices.txt", "noise");
+    E2E_RUN(75, "train job.yaml --set name=other --resume --stop-after 5 --set train.micro_batch=1");
+    again = e2e_read("runs/other/choices.txt", NULL);
+    CHECK_HAS(again, "\nfrom step 4\nlorat: ");
+    free(again);
+    free(record);
+}
+
+/* A card that has no room for the base: it stays in host memory, and the answers are the same. */
+static void test_generate(void)
+{
+    char model[640];
+    snprintf(model, sizeof model, "%s/models/SmolLM2-135M-Instruct.Q4_1.gguf", e2e_root);
+    if (access(model, R_OK) != 0) {
+        printf("generate: models/SmolLM2-135M-Instruct.Q4_1.gguf is not there\n");
+        return;
+    }
+    fake("");
+    E2E_RUN(0, "generate --model %s --prompt 'The sea is' --template none --max-new 6 --json", model);
+    char *resident = strdup(e2e_out);
+    const char *answer = strchr(resident, '{');
+    CHECK(strstr(resident, "in host memory") == NULL);
+    E2E_RUN(0, "generate --model %s --prompt 'The sea is' --template none --max-new 6 --json --placement host", model);
+    CHECK_HAS(e2e_out, answer);
+    fake("tight");
+    E2E_RUN(0, "generate --model %s --prompt 'The sea is' --template none --max-new 6 --json", model);
+    CHECK_HAS(e2e_out, "base     in host memory, two blocks at a time on the card: resident it needs ");
+    CHECK_HAS(e2e_out, answer);
+    E2E_RUN(7, "generate --model %s --prompt 'The sea is' --max-new 6 --placement resident", model);
+    CHECK_HAS(e2e_out, "--placement host keeps the base in host memory");
+    fake("full");
+    E2E_RUN(7, "generate --model %s --prompt 'The sea is' --max-new 6", model);
+    CHECK_HAS(e2e_out, "Choose a smaller model or fewer prompts at once");
+    E2E_RUN(2, "generate --model %s --prompt x --placement sharded", model);
+    CHECK_HAS(e2e_out, "--placement sharded: unknown, expected auto, resident or host");
+    free(resident);
 }
 
 int main(int argc, char **argv)
@@ -124,5 +232,7 @@ int main(int argc, char **argv)
     test_refused();
     test_train();
     test_tune();
+    test_choices();
+    test_generate();
     return e2e_end();
 }

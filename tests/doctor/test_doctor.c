@@ -62,6 +62,7 @@ static void test_findings(void)
     finds("bridged_elsewhere", "link_elsewhere", true);
     finds("peer_pcie", "no_bridge", true);
     finds("peer_intel", "no_bridge peer_unused", true);
+    finds("peer_disputed", "peer_disputed no_bridge", true);
     finds("peer_iommu", "peer_at_risk no_bridge", true);
     finds("no_nccl", "nccl_missing no_bridge", true);
     finds("nccl_old", "nccl_old", true);

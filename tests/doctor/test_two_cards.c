@@ -28,6 +28,10 @@ int main(int argc, char **argv)
     CHECK_HAS(out, "power_capped: Card 0 is held to 280 W");
     CHECK_HAS(out, "card_busy: Card 0: python3 (pid 4194305) holds 3.0 GiB");
     CHECK_HAS(out, "link_down: Cards 0 and 1: 3 of 4");
+    CHECK(strstr(out, "peer_disputed") == NULL);
+    CHECK_INT(run(argv, "LORAT_SIM_PEER=off", "doctor"), 0); /* as CUDA sees it */
+    CHECK_HAS(out, "peer_disputed: Cards 0 and 1: NVML grants peer access, and CUDA does not");
+    CHECK_HAS(out, "NCCL will use: pcie, through host memory, because the driver grants no peer access (by CUDA");
     snprintf(command, sizeof command, "%s --interconnect nvlink", bench);
     CHECK_INT(run(argv, "NCCL_P2P_DISABLE=1 NCCL_ALGO=Tree", command), 0);
     CHECK_HAS(out, "NCCL_P2P_DISABLE=1 in the environment contradicts compute.interconnect; 0 is used");

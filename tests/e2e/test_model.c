@@ -87,6 +87,13 @@ static void test_generate(const struct answer asked[2])
         if (i < 2)
             CHECK_STR(asked[i].text, side[i].text); /* before the first step B is zero: the base's answer */
     }
+    E2E_RUN(0, "generate --model %s --prompts prompts.txt --precision f32 --threads 1 --max-new %d --json --placement host", model,
+            ANSWER);
+    for (int i = 0; i < QUESTIONS; i++) {
+        struct answer streamed = answer_at(strchr(e2e_out, '{'), i);
+        CHECK_STR(streamed.text, side[i].text);
+        CHECK_INT(streamed.ended, side[i].ended);
+    }
     CHECK(side[0].ended && !side[2].ended); /* one is short and stops at its end token, one is cut */
     CHECK(strstr(side[0].text, "Paris") != NULL && strstr(side[0].text, "<|") == NULL);
 }

@@ -1,7 +1,7 @@
 /* cards.cpp - the simulated cards, the errors of the runtime, and errors on request.
  *
- * LORAT_SIM_FAIL="cudaMalloc:3:2" lets the third call of cudaMalloc return error 2; several such entries stand with commas
- * between them; "launch" is any kernel. Errors of a kind that a real card tells only after the work has run (an illegal address)
+ * LORAT_SIM_FAIL="cudaMalloc:3:2" lets the third call of cudaMalloc return error 2, "cudaMalloc:3:2@1" the third one on card 1;
+ * several such entries stand with commas between them; "launch" is any kernel. Errors of a kind that a real card tells only after the work has run (an illegal address)
  * are queued with the work, come from whatever waits for it, and stay until the process ends, as CUDA's do. */
 #include "tests/sim/sim.h"
 
@@ -88,6 +88,7 @@ struct Fault {
     std::string function;
     long at;
     cudaError_t rc;
+    int card; /* -1: any */
 };
 static std::vector<Fault> read_faults(void)
 {
@@ -95,10 +96,10 @@ static std::vector<Fault> read_faults(void)
     const char *text = getenv("LORAT_SIM_FAIL");
     for (char name[64]; text && *text; text = strchr(text, ',') ? strchr(text, ',') + 1 : "") {
         long at;
-        int rc;
-        if (sscanf(text, "%63[^:]:%ld:%d", name, &at, &rc) != 3 || at < 1)
-            sim_die("LORAT_SIM_FAIL is '%s', expected FUNCTION:CALL:ERROR", text);
-        out.push_back({name, at, (cudaError_t)rc});
+        int rc, card = -1;
+        if (sscanf(text, "%63[^:]:%ld:%d@%d", name, &at, &rc, &card) < 3 || at < 1)
+            sim_die("LORAT_SIM_FAIL is '%s', expected FUNCTION:CALL:ERROR or FUNCTION:CALL:ERROR@CARD", text);
+        out.push_back({name, at, (cudaError_t)rc, card});
     }
     return out;
 }
@@ -116,12 +117,12 @@ cudaError_t sim_stuck(int device) { return stuck[device]; }
 cudaError_t sim_fault(const char *function)
 {
     static const std::vector<Fault> faults = read_faults();
-    static std::map<std::string, long> calls;
+    static std::map<std::string, long> calls, calls_here[SIM_MAX_CARDS];
     if (faults.empty())
         return cudaSuccess;
-    long now = ++calls[function];
+    long now = ++calls[function], here = ++calls_here[device_now][function];
     for (const Fault &f : faults)
-        if (f.at == now && f.function == function)
+        if (f.function == function && (f.card < 0 ? f.at == now : f.card == device_now && f.at == here))
             return f.rc;
     return cudaSuccess;
 }
@@ -242,6 +243,15 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int dev
         return *value = (int)c.shared_block, cudaSuccess;
     }
     return sim_leave(cudaErrorInvalidValue);
+}
+/* All cards reach one another; $LORAT_SIM_PEER=off: none does. */
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+    SIM_CALL("cudaDeviceCanAccessPeer");
+    if (device < 0 || device >= n_cards || peer < 0 || peer >= n_cards)
+        return sim_leave(cudaErrorInvalidDevice);
+    const char *set = getenv("LORAT_SIM_PEER");
+    return *can = device != peer && !(set && strcmp(set, "off") == 0), cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char *out, int size, int device)
 {

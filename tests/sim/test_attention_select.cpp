@@ -221,6 +221,67 @@ static void tables(void)
     close_job(&kept);
 }
 
+/* What a process chose by itself, as it tells it; and what a later one of the same run does with those words. */
+static const char *chosen_text(struct job *of)
+{
+    static struct buf text;
+    buf_clear(&text);
+    of->o->chosen(of->o, &text);
+    return text.n > 0 ? text.data : "";
+}
+
+static void check_kept(const char *text, const char *mode, int major, const struct job *want, const char *failure)
+{
+    struct err e = {};
+    open_job(&j, mode, major, "auto");
+    j.o->set_chosen(j.o, text);
+    int rc = step(&j, true, &e);
+    if (failure) {
+        CHECK(rc != 0);
+        CHECK_INT(e.code, ERR_STATE);
+        CHECK_HAS(e.text, failure);
+        CHECK_HAS(e.text, "LORAT_ATTENTION=mma to go on");
+    } else {
+        CHECK_OK(rc, &e);
+        CHECK(same(&j, want));
+    }
+    close_job(&j);
+}
+
+static void kept_choices(void)
+{
+    struct err e = {};
+    static struct job good;
+    char text[96];
+    open_job(&good, "good", 9, "auto");
+    CHECK_STR(chosen_text(&good), ""); /* nothing before the first call */
+    CHECK_OK(step(&good, true, &e), &e);
+    CHECK_STR(chosen_text(&good), "4/2/64 cudnn 92801");
+    snprintf(text, sizeof(text), "%s", chosen_text(&good));
+    check_kept(text, "good", 9, &good, NULL);
+    check_kept(text, "bits", 9, NULL, "other bits the second time"); /* never another kernel without a word */
+    check_kept(text, "absent", 9, NULL, "cannot open shared object file");
+    check_kept("4/2/64 cudnn 92700", "good", 9, NULL, "version 92801");
+    check_kept("4/2/64 own", "good", 9, &own, NULL); /* where rule 4 would take cuDNN */
+    check_kept("8/2/64 own", "good", 9, &good, NULL);
+    check_kept("none", "good", 9, &good, NULL);
+    check_kept("mma", "good", 9, &good, NULL);
+
+    open_job(&j, "wrong", 9, "auto");
+    CHECK_OK(step(&j, true, &e), &e);
+    CHECK_STR(chosen_text(&j), "4/2/64 own");
+    cuda_of(j.o)->attention = ATTENTION_MMA;
+    CHECK_HAS(chosen_text(&j), "mma");
+    close_job(&j);
+    open_job(&j, "good", 9, "auto");
+    lt_set_attention(cuda_of(j.o), "4/2/64 own 92801 20/10"); /* a tuned table comes before what was kept */
+    j.o->set_chosen(j.o, "4/2/64 cudnn 92801");
+    CHECK_OK(step(&j, true, &e), &e);
+    CHECK(same(&j, &own));
+    close_job(&j);
+    close_job(&good);
+}
+
 static void ragged(void)
 {
     struct err e = {};
@@ -258,6 +319,7 @@ int main(void)
     choices();
     wishes();
     tables();
+    kept_choices();
     ragged();
     close_job(&own);
     return check_done();

@@ -17,6 +17,7 @@ static struct {
     enum log_level level;
     int rank;
     bool standing; /* a progress line without its newline is on the terminal */
+    void (*forward)(bool warning, const char *text); /* NULL: to the terminal */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_NORMAL};
 
 void log_start(void)
@@ -72,11 +73,9 @@ static void put(const char *bytes, size_t n)
 }
 
 /* Lines go out in one write each, so that those of several processes do not interleave. */
-static void put_line(const char *prefix, const char *format, va_list args)
+static void put_line(const char *prefix, const char *text)
 {
-    char text[4096];
     struct buf line = {0};
-    vsnprintf(text, sizeof text, format, args);
     pthread_mutex_lock(&state.lock);
     if (state.standing)
         buf_puts(&line, "\n");
@@ -90,25 +89,40 @@ static void put_line(const char *prefix, const char *format, va_list args)
     buf_free(&line);
 }
 
+void log_forward(void (*line)(bool warning, const char *text)) { state.forward = line; }
+
+void log_line(bool warning, const char *text)
+{
+    char prefix[64] = "", rank[24] = "";
+    if (!warning && state.level < LOG_NORMAL)
+        return;
+    if (warning && state.rank > 0)
+        snprintf(rank, sizeof rank, "[rank %d] ", state.rank);
+    if (warning)
+        snprintf(prefix, sizeof prefix, "%s%s", rank, log_colour(STDERR_FILENO) ? "lorat: \033[33mwarning:\033[0m " : "lorat: warning: ");
+    put_line(prefix, text);
+}
+
+static void say(bool warning, const char *format, va_list args)
+{
+    char text[4096];
+    vsnprintf(text, sizeof text, format, args);
+    (state.forward != NULL ? state.forward : log_line)(warning, text);
+}
+
 void log_note(const char *format, ...)
 {
     va_list args;
-    if (state.level < LOG_NORMAL)
-        return;
     va_start(args, format);
-    put_line("", format, args);
+    say(false, format, args);
     va_end(args);
 }
 
 void log_warn(const char *format, ...)
 {
-    char prefix[64], rank[24] = "";
     va_list args;
-    if (state.rank > 0)
-        snprintf(rank, sizeof rank, "[rank %d] ", state.rank);
-    snprintf(prefix, sizeof prefix, "%s%s", rank, log_colour(STDERR_FILENO) ? "lorat: \033[33mwarning:\033[0m " : "lorat: warning: ");
     va_start(args, format);
-    put_line(prefix, format, args);
+    say(true, format, args);
     va_end(args);
 }
 

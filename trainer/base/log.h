@@ -13,6 +13,10 @@ void log_set_level(enum log_level level);
 void log_set_rank(int rank); /* warnings of this process begin with "[rank N] "; 0 = no prefix */
 bool log_colour(int fd); /* fd is a terminal, NO_COLOR is not set, TERM is not dumb */
 bool log_terminal(int fd);
+/* Notes and warnings go to `line` from here on, whole and without a prefix: a plug-in has a copy of this file, and speaks through the
+ * program's. log_line is what the program gives it. */
+void log_forward(void (*line)(bool warning, const char *text));
+void log_line(bool warning, const char *text);
 void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* "lorat: warning: ..." */
 /* One line that is redrawn on a terminal and printed plainly in a pipe. keep = leave it standing (a newline follows). */

@@ -1,0 +1,230 @@
+#include "trainer/choices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/base/io.h"
+#include "trainer/base/log.h"
+#include "trainer/base/mem.h"
+#include "trainer/device.h"
+#include "trainer/git_version.h"
+
+#define CHOICES_FILE "choices.txt"
+#define PART         "from step "
+#define HEAD         "# What the bits of this run hang on beside its job.yaml, and from which step on. Written by lorat train.\n"
+enum { PATH_BYTES = 256, MOST_BYTES = 1 << 20, VALUE = 512 };
+
+/* ---- the text ---- */
+
+static const char *next_line(const char *at)
+{
+    const char *end = strchr(at, '\n');
+    return end != NULL ? end + 1 : at + strlen(at);
+}
+
+const char *choices_value(const char *lines, const char *key, size_t *n)
+{
+    size_t length = strlen(key);
+    for (const char *at = lines; *at != '\0' && strncmp(at, PART, strlen(PART)) != 0; at = next_line(at))
+        if (strncmp(at, key, length) == 0 && strncmp(at + length, ": ", 2) == 0) {
+            *n = strcspn(at + length + 2, "\n");
+            return at + length + 2;
+        }
+    return NULL;
+}
+
+void choices_compare(const char *before, const char *now, struct buf *bits, struct buf *rounding)
+{
+    static const char *const keys[] = {"lorat", "device", "libraries", "products", "attention", "ranks", "micro_batch"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        size_t n_was, n_is;
+        const char *was = choices_value(before, keys[i], &n_was), *is = choices_value(now, keys[i], &n_is);
+        if (was == NULL || is == NULL || (n_was == n_is && memcmp(was, is, n_is) == 0))
+            continue;
+        bool free_key = strcmp(keys[i], "ranks") == 0 || strcmp(keys[i], "micro_batch") == 0;
+        buf_printf(free_key ? rounding : bits, "\n  %s: %.*s -> %.*s", keys[i], (int)n_was, was, (int)n_is, is);
+    }
+}
+
+const char *choices_part(const char *record, int64_t step, size_t *keep)
+{
+    const char *found = NULL;
+    *keep = 0;
+    for (const char *at = record; *at != '\0'; at = next_line(at)) {
+        char *end;
+        if (strncmp(at, PART, strlen(PART)) != 0)
+            continue;
+        errno = 0;
+        long long from = strtoll(at + strlen(PART), &end, 10);
+        if (errno != 0 || *end != '\n' || from >= step) {
+            *keep = (size_t)(at - record);
+            return found;
+        }
+        found = end + 1;
+    }
+    *keep = strlen(record);
+    return found;
+}
+
+/* ---- the run ---- */
+
+static void put(struct buf *b, const char *key, const char *value)
+{
+    char line[VALUE];
+    snprintf(line, sizeof line, "%s", value);
+    for (char *p = line; (p = strpbrk(p, "\r\n")) != NULL;)
+        *p = ' ';
+    buf_printf(b, "%s: %s\n", key, line);
+}
+
+static void put_lines(struct buf *b, struct ops *o, const struct choices_facts *f)
+{
+    char libraries[256];
+    device_libraries(o, libraries, sizeof libraries);
+    put(b, "lorat", LORAT_GIT[0] != '\0' ? LORAT_VERSION " (" LORAT_GIT ")" : LORAT_VERSION);
+    put(b, "device", o->device);
+    put(b, "libraries", libraries);
+    if (o->set_tuned != NULL)
+        put(b, "products", f->tuned[0] != '\0' ? f->tuned : "the library's own choice");
+    buf_printf(b, "ranks: %d\nmicro_batch: %d\n", f->ranks, f->micro_batch);
+}
+
+/* "attention: ..." behind the lines; "none" where nothing was chosen. False when the backend chooses nothing or, yet, has not. */
+static bool put_attention(struct buf *b, struct ops *o, bool at_last)
+{
+    struct buf text = {0};
+    if (o->chosen == NULL)
+        return false;
+    o->chosen(o, &text);
+    bool there = text.n > 0 || at_last;
+    if (there)
+        put(b, "attention", text.n > 0 ? text.data : "none");
+    b->failed |= text.failed;
+    buf_free(&text);
+    return there;
+}
+
+static void say(const struct choices *c, const struct buf *bits, const struct buf *rounding)
+{
+    if (c->lead && bits->n > 0)
+        log_warn("%s: goes on with something else than its steps so far were made with, so other bits than those of an unbroken "
+                 "run may "
+                 "follow:%s",
+                 c->run_dir, bits->data);
+    if (c->lead && rounding->n > 0)
+        log_note("resumed with another division of a step, which may round otherwise:%s", rounding->data);
+}
+
+static bool same_value(const char *before, const char *now, const char *key)
+{
+    size_t n_was, n_is;
+    const char *was = choices_value(before, key, &n_was), *is = choices_value(now, key, &n_is);
+    return was != NULL && is != NULL && n_was == n_is && memcmp(was, is, n_is) == 0;
+}
+
+/* What was recorded for the steps so far, against this process; c->record is cut to what stays. */
+static void hold_against(struct choices *c, struct ops *o)
+{
+    struct buf bits = {0}, rounding = {0};
+    size_t keep, n;
+    const char *before = choices_part(c->record, c->from, &keep);
+    c->record[keep] = '\0';
+    if (before == NULL)
+        return;
+    choices_compare(before, c->lines.data, &bits, &rounding);
+    say(c, &bits, &rounding);
+    c->attention = choices_value(before, "attention", &n);
+    /* Also where another rank's card is not like rank 0's: it then chooses for itself, as it did before. */
+    if (c->attention != NULL && o->set_chosen != NULL && same_value(before, c->lines.data, "device") &&
+        same_value(before, c->lines.data, "libraries")) {
+        char text[VALUE];
+        snprintf(text, sizeof text, "%.*s", (int)n, c->attention);
+        o->set_chosen(o, text);
+    }
+    buf_free(&bits);
+    buf_free(&rounding);
+}
+
+static const char *path_of(const struct choices *c, char path[PATH_BYTES])
+{
+    snprintf(path, PATH_BYTES, "%s/" CHOICES_FILE, c->run_dir);
+    return path;
+}
+
+int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f, struct err *e)
+{
+    char path[PATH_BYTES];
+    size_t n;
+    struct err why = {0};
+    *c = (struct choices){.from = f->step, .lead = f->lead};
+    snprintf(c->run_dir, sizeof c->run_dir, "%s", f->run_dir);
+    put_lines(&c->lines, o, f);
+    c->attention_said = put_attention(&c->lines, o, false);
+    if (c->lines.failed)
+        return mem_fail(e, path_of(c, path), c->lines.n);
+    if (f->step == 0 || !io_exists(path_of(c, path)))
+        return 0;
+    if (io_read_file(path, ERR_STATE, MOST_BYTES, &c->record, &n, &why) == 0) {
+        hold_against(c, o);
+        return 0;
+    }
+    if (c->lead)
+        log_warn("%s. What this run was made with so far is not known", why.text);
+    return 0;
+}
+
+/* The attention, which is chosen with the first step, against the one before it. */
+static void hold_attention(struct choices *c)
+{
+    struct buf bits = {0}, none = {0};
+    size_t n;
+    const char *is = choices_value(c->lines.data, "attention", &n);
+    if (c->attention != NULL && is != NULL) {
+        size_t was = strcspn(c->attention, "\n");
+        if (was != n || memcmp(c->attention, is, n) != 0)
+            buf_printf(&bits, "\n  attention: %.*s -> %.*s", (int)was, c->attention, (int)n, is);
+    }
+    say(c, &bits, &none);
+    buf_free(&bits);
+}
+
+/* The parts that stay, and this process's where it differs from the last of them. */
+static int write_record(const struct choices *c, struct err *e)
+{
+    struct buf text = {0};
+    char path[PATH_BYTES];
+    size_t keep, n = c->lines.n;
+    const char *before = c->record != NULL ? choices_part(c->record, c->from, &keep) : NULL;
+    int rc = 0;
+    if (before != NULL && strlen(before) == n && memcmp(before, c->lines.data, n) == 0)
+        return 0;
+    buf_puts(&text, before != NULL ? c->record : HEAD);
+    buf_printf(&text, PART "%lld\n%s", (long long)c->from, c->lines.data);
+    rc = text.failed ? mem_fail(e, path_of(c, path), text.n) : io_write_file_atomic(path_of(c, path), text.data, text.n, e);
+    buf_free(&text);
+    return rc;
+}
+
+void choices_settle(struct choices *c, struct ops *o)
+{
+    struct err e = {0};
+    if (c->settled)
+        return;
+    c->settled = true;
+    if (!c->attention_said) {
+        put_attention(&c->lines, o, true);
+        if (!c->lines.failed)
+            hold_attention(c);
+    }
+    if (c->lead && !c->lines.failed && write_record(c, &e) != 0)
+        log_warn("%s. A later --resume will not know what this run was made with", e.text);
+}
+
+void choices_close(struct choices *c)
+{
+    buf_free(&c->lines);
+    free(c->record);
+    *c = (struct choices){0};
+}
