@@ -1,5 +1,6 @@
 #include "tests/e2e/e2e.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -170,6 +171,50 @@ int e2e_run_how(const struct e2e_how *how, const char *format, ...)
     pid_t child = start(how, format, list);
     va_end(list);
     return e2e_wait(child);
+}
+
+/* 0 when there is no such process any more. */
+static long parent_of(long pid)
+{
+    char path[64], text[512] = "";
+    long parent = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *f = fopen(path, "r");
+    char *after = f != NULL && fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
+    if (f != NULL)
+        fclose(f);
+    return after != NULL && sscanf(after + 1, " %*c %ld", &parent) == 1 ? parent : 0;
+}
+
+static int by_number(const void *a, const void *b) { return *(const pid_t *)a < *(const pid_t *)b ? -1 : 1; }
+
+int e2e_children(pid_t parent, pid_t out[8])
+{
+    int n = 0;
+    DIR *d = opendir("/proc");
+    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;) {
+        long pid = strtol(entry->d_name, NULL, 10);
+        if (pid > 0 && n < 8 && parent_of(pid) == parent)
+            out[n++] = (pid_t)pid;
+    }
+    if (d != NULL)
+        closedir(d);
+    qsort(out, (size_t)n, sizeof *out, by_number);
+    return n;
+}
+
+int e2e_count_shared(pid_t pid)
+{
+    char path[64], line[1024];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/%ld/maps", (long)pid);
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return -1;
+    while (fgets(line, sizeof line, f) != NULL)
+        n += strstr(line, " /dev/shm/") != NULL && strstr(line, e2e_dir) == NULL; /* where the test itself may be */
+    fclose(f);
+    return n;
 }
 
 void e2e_job(const char *path, const char *name, const char *model)

@@ -42,6 +42,12 @@ int e2e_wait(pid_t child);
         }                                                                                                                        \
     } while (0)
 
+/* The children of a process, from /proc, oldest first, at most 8: the ranks of a run in their order (process numbers do not wrap within
+ * a test). */
+int e2e_children(pid_t parent, pid_t out[8]);
+/* Places of a process's memory that have a name in /dev/shm; -1: its map cannot be read. */
+int e2e_count_shared(pid_t pid);
+
 /* A job file. Model `model` of tests/golden, dataset d.h5, six steps of four rows of 32 tokens, a save after each. */
 void e2e_job(const char *path, const char *name, const char *model);
 /* A dataset of `documents` of 6 to 30 tokens below `vocab`, about two thirds of them trained, a tenth of the documents for

@@ -1,7 +1,7 @@
 /* test_cards.c - argv[3] is the plug-in of the simulated card. Ranks on two cards through the CUDA backend and NCCL (tests/sim/nccl.cpp):
- * the same bits as one card with twice the micro-batches, with the base whole on each and sharded, and again without NCCL. P4, P5:
- * a killed or stopped rank ends the run in time, in words, and the run goes on from its last checkpoint. */
-#include <dirent.h>
+ * the same bits as one card with twice the micro-batches, with the base whole on each and sharded, and again without NCCL. P3: a
+ * signal to one rank stops both. P4, P5, P7: a killed or stopped rank, or a card that fails, ends the run in time, in words that name
+ * it, and the run goes on from its last checkpoint. No process and no shared memory is left. */
 #include <signal.h>
 #include <unistd.h>
 
@@ -42,52 +42,79 @@ static void test_unequal(void)
     setenv("LORAT_SIM_CARDS", "3090,3090", 1);
 }
 
-/* The children of a process that are ranks of its own; fewer than 2: none. */
-static int children(pid_t parent, pid_t out[2])
+/* A long run on two cards, at its third checkpoint. 0: it is not there. */
+static pid_t begin(const char *name, const char *more, pid_t ranks[8])
 {
-    int n = 0;
-    DIR *d = opendir("/proc");
-    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;) {
-        char path[300], text[512] = "";
-        long pid = strtol(entry->d_name, NULL, 10), ppid = 0;
-        snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-        FILE *f = pid > 0 ? fopen(path, "r") : NULL;
-        char *after = f != NULL && fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
-        if (f != NULL)
-            fclose(f);
-        if (after != NULL && sscanf(after + 1, " %*c %ld", &ppid) == 1 && ppid == parent && n < 2)
-            out[n++] = (pid_t)pid;
-    }
-    if (d != NULL)
-        closedir(d);
-    return n;
-}
-
-/* One of two ranks is gone (whichever /proc lists second). */
-static void test_lost(const char *name, int sig, const char *more, const char *says)
-{
-    pid_t ranks[2];
     char path[128];
-    bool rejected;
-    pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]", name, more);
+    pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]",
+                          name, more);
     double start = e2e_now();
     snprintf(path, sizeof path, "runs/%s/checkpoints/step-00000003", name);
     while (!e2e_exists(path) && e2e_now() - start < 60)
         e2e_sleep(0.01);
+    int n = e2e_children(run, ranks);
     CHECK(e2e_exists(path));
-    if (children(run, ranks) != 2) {
-        kill(run, SIGKILL);
-        CHECK(!"two ranks");
+    CHECK_INT(n, 2);
+    for (int i = 0; i < n; i++)
+        CHECK_INT(e2e_count_shared(ranks[i]), 0); /* nothing that could be left behind */
+    if (n == 2)
+        return run;
+    kill(run, SIGKILL);
+    return 0;
+}
+
+static void check_nobody_left(const pid_t ranks[8]) { CHECK(kill(ranks[0], 0) != 0 && kill(ranks[1], 0) != 0); }
+
+/* One of the two is gone: it is the one that is named. */
+static void test_lost(const char *name, int rank, int sig, const char *more, const char *says)
+{
+    pid_t ranks[8];
+    bool rejected;
+    pid_t run = begin(name, more, ranks);
+    if (run == 0)
         return;
-    }
-    kill(ranks[1], sig);
-    start = e2e_now();
+    kill(ranks[rank], sig);
+    double start = e2e_now();
     CHECK_INT(e2e_wait(run), ERR_PEER);
     printf("%s: left %.1f s after the signal\n", name, e2e_now() - start);
     CHECK_HAS(e2e_out, says);
     CHECK_HAS(e2e_out, "at step ");
-    CHECK(kill(ranks[0], 0) != 0 && kill(ranks[1], 0) != 0);
+    check_nobody_left(ranks);
     CHECK(e2e_found(name, &rejected) >= 3 && !rejected);
+}
+
+/* A request to stop that only one rank receives: all stop at the same step, with one checkpoint. */
+static void test_stopped(const char *name, int rank)
+{
+    pid_t ranks[8];
+    bool rejected;
+    pid_t run = begin(name, "--set compute.parallel=sharded", ranks);
+    if (run == 0)
+        return;
+    kill(ranks[rank], SIGTERM);
+    CHECK_INT(e2e_wait(run), ERR_STOPPED);
+    CHECK_HAS(e2e_out, "stopped: at step ");
+    CHECK_INT(e2e_found(name, &rejected), e2e_last_saved());
+    check_nobody_left(ranks);
+    E2E_RUN(75, JOB " --set train.max_steps=2000 --set compute.parallel=sharded --resume --stop-after %lld", "[0,1]", name,
+            (long long)e2e_last_saved() + 1);
+}
+
+/* The second card fails: its words are the run's, and only they. */
+static void test_broken(const char *name, const char *fault, const char *more, const char *says, const char *also, bool begun)
+{
+    bool rejected;
+    setenv("LORAT_SIM_FAIL", fault, 1);
+    E2E_RUN(ERR_DEVICE, JOB " --set train.max_steps=2000 --set compute.peer_timeout=3 %s", "[0,1]", name, more);
+    unsetenv("LORAT_SIM_FAIL");
+    CHECK_HAS(e2e_out, says);
+    CHECK_HAS(e2e_out, also);
+    const char *first = strstr(e2e_out, "error:");
+    CHECK(first != NULL && strstr(first + 1, "error:") == NULL);
+    int64_t step = e2e_found(name, &rejected);
+    CHECK(begun ? step > 0 && !rejected : step < 0);
+    if (begun)
+        E2E_RUN(75, JOB " --set train.max_steps=2000 --resume --stop-after %lld", "[0,1]", name, (long long)step + 1);
 }
 
 int main(int argc, char **argv)
@@ -100,8 +127,13 @@ int main(int argc, char **argv)
     e2e_usual("tiny-llama");
     test_bits();
     test_unequal();
-    test_lost("kill", SIGKILL, "", "was killed by signal 9");
-    test_lost("kill-sharded", SIGKILL, "--set compute.parallel=sharded", "was killed by signal 9");
-    test_lost("stop-sharded", SIGSTOP, "--set compute.parallel=sharded", "has not moved for 3 s");
+    test_lost("kill", 0, SIGKILL, "", "rank 0 was killed by signal 9");
+    test_lost("kill-sharded", 1, SIGKILL, "--set compute.parallel=sharded", "rank 1 was killed by signal 9");
+    test_lost("stop", 0, SIGSTOP, "", "rank 0 has not moved for 3 s");
+    test_lost("stop-sharded", 1, SIGSTOP, "--set compute.parallel=sharded", "rank 1 has not moved for 3 s");
+    test_stopped("term-1", 1);
+    test_broken("launch", "launch:1000:719@1", "", "rank 1 at step ", "unspecified launch failure", true);
+    test_broken("launch-sharded", "launch:1000:719@1", "--set compute.parallel=sharded", "rank 1 at step ", "unspecified launch failure", true);
+    test_broken("memory", "cudaMalloc:6:2@1", "", "rank 1", "memory", false);
     return e2e_end();
 }

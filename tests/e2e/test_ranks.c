@@ -1,7 +1,8 @@
 /* Ranks of one machine through the program. R3: one rank with two micro-batches = two ranks with one, bit for bit; four as well.
  * A checkpoint of one rank goes on with two and back. P1, P3: a signal to all or to one rank: all stop at the same step with one
  * checkpoint, exit code 75. P4: kill -9 of one rank: the others leave within two seconds, rank and step are named, the last
- * checkpoint resumes. P5: kill -STOP: exit code 8 within the time-out. P7: an error of one rank is the run's. */
+ * checkpoint resumes. P5: kill -STOP: exit code 8 within the time-out. P7: an error of one rank is the run's.
+ * (Ranks that differ or never come: tests/ranks/test_rank_faults.c.) */
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
@@ -49,36 +50,6 @@ static void test_elastic(void)
     CHECK(e2e_same_state("one", "elastic", 6));
 }
 
-/* The children of a process, from /proc: at most 8. */
-static int children(pid_t parent, pid_t out[8])
-{
-    int n = 0;
-    DIR *d = opendir("/proc");
-    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;) {
-        char path[300], text[512] = "";
-        long pid = strtol(entry->d_name, NULL, 10), ppid = 0;
-        if (pid <= 0)
-            continue;
-        snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-        FILE *f = fopen(path, "r");
-        char *after = f != NULL && fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
-        if (f != NULL)
-            fclose(f);
-        if (after != NULL && sscanf(after + 1, " %*c %ld", &ppid) == 1 && ppid == parent && n < 8)
-            out[n++] = (pid_t)pid;
-    }
-    if (d != NULL)
-        closedir(d);
-    /* Ranks are forked in order: the smaller process number is the smaller rank (numbers do not wrap within a test). */
-    for (int i = 1; i < n; i++)
-        for (int k = i; k > 0 && out[k] < out[k - 1]; k--) {
-            pid_t other = out[k];
-            out[k] = out[k - 1];
-            out[k - 1] = other;
-        }
-    return n;
-}
-
 /* The newest checkpoint's step by its name; -1 when there is none. */
 static int64_t newest(const char *name)
 {
@@ -101,9 +72,11 @@ static pid_t begin(const char *name, const char *more, pid_t ranks[8])
     double start = e2e_now();
     while (newest(name) < 3 && e2e_now() - start < 60)
         e2e_sleep(0.01);
-    int n = children(run, ranks);
+    int n = e2e_children(run, ranks);
     CHECK(newest(name) >= 3);
     CHECK_INT(n, 2);
+    for (int i = 0; i < n; i++) /* what has no name cannot be left behind, or be there from another time */
+        CHECK_INT(e2e_count_shared(ranks[i]), 0);
     if (n != 2) {
         kill(run, SIGKILL);
         exit(check_done());
