@@ -237,12 +237,14 @@ static uint8_t alignment_of(const void *p)
 
 void lt_multiply(struct cuda *c, const char *where, struct lt_shape s, float alpha, const struct lt_operands *x)
 {
-    if (c->failed || s.m == 0 || s.n == 0)
+    if (c->failed)
         return;
     if (s.m < 0 || s.n < 0 || s.k < 0) {
         cuda_fail(c, ERR_INTERNAL, "%s: a product of %d x %d x %d, expected sizes of 0 or more", where, s.m, s.n, s.k);
         return;
     }
+    if (s.m == 0 || s.n == 0)
+        return;
     s.bias = x->bias != NULL;
     s.align_a = alignment_of(x->a);
     s.align_b = alignment_of(x->b);

@@ -171,7 +171,7 @@ static void bench_attention(void)
         pairs += 0.5 * length * (length + 1.0);
     }
     o->upload(o, on_device, spans, (size_t)n_spans * sizeof(*spans));
-    struct attention a = {n, H, K, Q, QKV, QKV, QKV, 0.125f, on_device, n_spans, span_length};
+    struct attention a = {n, H, K, Q, QKV, QKV, QKV, 0.125f, on_device, n_spans, span_length, true};
     size_t size = dtype_size(o->act);
     char *qkv = numbers((int64_t)n * QKV, o->act, 2), *dqkv = device((size_t)n * QKV * size);
     void *out = numbers((int64_t)n * D, o->act, 1), *dout = numbers((int64_t)n * D, o->act, 1);

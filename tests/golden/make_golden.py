@@ -8,9 +8,9 @@ expected.json. Every expected value is computed in float64 (weights, rotary tabl
 F32, losses with 17 digits. The float64 patches are verified against the unpatched float32 model before anything is written.
 
 expected.safetensors
-  logits            (first document, V)       with the adapter
-  logits_base       (first document, V)       without
-  logits_merged     (first document, V)       PEFT's merge_and_unload in float32
+  logits            (logit_rows, V)           with the adapter
+  logits_base       (logit_rows, V)           without
+  logits_merged     (logit_rows, V)           PEFT's merge_and_unload in float32
   merged.<name>     layer 0's q_proj and down_proj after that merge
   inv_freq          (Q/2)                     transformers' own, float32
   grad.<name>       d loss / d <name>         the adapter's names as in adapter_model.safetensors
@@ -18,6 +18,7 @@ expected.safetensors
   batch1.*, batch2.*  logits and grad.<name> of two more batches
 expected.json
   tokens, doc_lengths, weights   documents one after another; weights[i] belongs to predicting tokens[i], a document's first is 0
+  logit_rows                     the tokens whose logits are stored
   loss, nll                      loss = sum w nll / sum w; nll of every token with a weight
   batches                        tokens, weights and loss of the two more batches
   steps                          loss (before the update) and gradient norm (before clipping) of ten steps
@@ -36,8 +37,12 @@ much about luck as about the computation. Over twelve batches PyTorch's own larg
 its Euclidean error by 1.5. So gradients are compared in the Euclidean norm, and each error is the worst of 48: twelve batches, of
 which three are stored, each with sdpa and with eager attention, documents one by one and packed into one row with a block mask.
 grad_l2, which averages over every gradient, has little luck left and carries the strict comparison.
+tiny-llama-q64 and tiny-qwen3-q128 have the head sizes of real models, which the CUDA backend gives to its tensor cores in bf16, and
+documents of more than one and two tiles of 64 tokens; logits are stored around the edges of tiles and documents.
+
 AdamW's epsilon is 1e-3: with 1e-8 an element whose gradient is near zero moves by a whole learning rate in the direction of its
-rounding error, and no two float32 programs agree on it.
+rounding error, and no two float32 programs agree on it. (1e-2 for the two with large heads, whose gradients spread over more
+elements. They have no merged values: others have.)
 """
 
 import itertools
@@ -56,7 +61,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-DOCS = [7, 13, 21]
+DOCS = [7, 13, 21]  # where a model names no others; logits are then those of the first
 BATCHES, STORED = 12, 3
 COMMON = dict(attn_implementation="sdpa", initializer_range=0.02, attention_dropout=0.0, use_cache=True)
 
@@ -86,7 +91,24 @@ MODELS = {
                            num_key_value_heads=2, vocab_size=200, max_position_embeddings=256, rms_norm_eps=1e-6,
                            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, tie_word_embeddings=True,
                            attention_bias=False, use_sliding_window=False, bos_token_id=None, eos_token_id=2, **COMMON)),
+    "tiny-llama-q64": dict(
+        seed=5, cls=LlamaForCausalLM, dtype=torch.bfloat16, shard="50GB", rank=2, rslora=False, weight_decay=0.1, eos=[2],
+        eps=1e-2, merged=False, docs=[130, 3, 66], rows=[0, 63, 64, 127, 128, 129, 130, 132, 133, 198],
+        config=LlamaConfig(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=6, head_dim=64,
+                           num_key_value_heads=2, vocab_size=64, max_position_embeddings=256, rms_norm_eps=1e-5,
+                           rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=False,
+                           bos_token_id=1, eos_token_id=2, **COMMON)),
+    "tiny-qwen3-q128": dict(
+        seed=6, cls=Qwen3ForCausalLM, dtype=torch.bfloat16, shard="50GB", rank=2, rslora=False, weight_decay=0.0, eos=[2],
+        eps=1e-2, merged=False, docs=[77, 5, 131], rows=[0, 63, 64, 76, 77, 81, 82, 145, 146, 209, 210, 212],
+        config=Qwen3Config(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, head_dim=128,
+                           num_key_value_heads=2, vocab_size=64, max_position_embeddings=256, rms_norm_eps=1e-6,
+                           rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, tie_word_embeddings=True,
+                           attention_bias=False, use_sliding_window=False, bos_token_id=None, eos_token_id=2, **COMMON)),
 }
+for _spec in MODELS.values():
+    _spec.setdefault("docs", DOCS)
+    _spec.setdefault("rows", list(range(_spec["docs"][0])))
 
 
 def fill(model, seed):
@@ -140,29 +162,30 @@ def patch_f64(model):
 
 def batch(spec, config, index):
     g = torch.Generator().manual_seed(100 + spec["seed"] + 1000 * index)
-    tokens = torch.randint(6, config.vocab_size, (sum(DOCS),), generator=g)
-    weights = (torch.rand(sum(DOCS), generator=g) < 0.7).double()
+    docs = spec["docs"]
+    tokens = torch.randint(6, config.vocab_size, (sum(docs),), generator=g)
+    weights = (torch.rand(sum(docs), generator=g) < 0.7).double()
     at = 0
-    for n in DOCS:
+    for n in docs:
         weights[at] = 0
         weights[at + n - 1] = 1
         at += n
     return tokens, weights
 
 
-def forward(model, tokens):
+def forward(model, tokens, docs):
     """Logits of each document alone: documents never see one another."""
     out, at = [], 0
-    for n in DOCS:
+    for n in docs:
         out.append(model(input_ids=tokens[None, at:at + n], use_cache=False).logits[0])
         at += n
     return torch.cat(out)
 
 
-def forward_packed(model, tokens):
+def forward_packed(model, tokens, docs):
     """The same, in one row: positions restart and a mask keeps the documents apart."""
-    owner = torch.repeat_interleave(torch.arange(len(DOCS)), torch.tensor(DOCS))
-    positions = torch.cat([torch.arange(n) for n in DOCS])
+    owner = torch.repeat_interleave(torch.arange(len(docs)), torch.tensor(docs))
+    positions = torch.cat([torch.arange(n) for n in docs])
     seen = (owner[:, None] == owner[None]).tril()
     mask = torch.zeros(seen.shape, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
     return model(input_ids=tokens[None], position_ids=positions[None], attention_mask=mask[None, None], use_cache=False).logits[0]
@@ -216,10 +239,10 @@ class Case:
         if dtype == torch.float64:
             patch_f64(self.model)
         self.params = lora_params(self.model)
-        self.forward = forward
+        self.forward, self.docs, self.rows = forward, spec["docs"], spec["rows"]
 
     def run(self, tokens, weights):
-        logits = self.forward(self.model, tokens)
+        logits = self.forward(self.model, tokens, self.docs)
         wide = logits if logits.dtype == torch.float64 else logits.float()
         loss, nll = loss_of(wide, tokens, weights)
         for p in self.params.values():
@@ -250,7 +273,7 @@ def compare(case, batches, wanted):
     for (tokens, weights), want in zip(batches, wanted):
         got = result(case, tokens, weights)
         size = {n: float((g.double() - want["grad"][n]).norm() / want["grad"][n].norm()) for n, g in got["grad"].items()}
-        each.append({"logits": rel(got["logits"][:DOCS[0]], want["logits"][:DOCS[0]]),
+        each.append({"logits": rel(got["logits"][case.rows], want["logits"][case.rows]),
                      "loss": abs(float(got["loss"] - want["loss"])) / float(want["loss"]), "grad": size,
                      "grad_max": max(rel(g, want["grad"][n]) for n, g in got["grad"].items())})
         squares += [x * x for x in size.values()]
@@ -294,25 +317,25 @@ def make(name):
     tokens, weights = batches[0]
     ref = Case(spec, folder, torch.float64)
     wanted = [result(ref, *b) for b in batches]
-    first = DOCS[0]
+    docs, rows = spec["docs"], spec["rows"]
     out, more = {"inv_freq": None}, []
     for i, ((t, w), want) in enumerate(zip(batches, wanted)):
         if i == STORED:
             break
         at = f"batch{i}." if i else ""
-        out[at + "logits"] = want["logits"][:first]
+        out[at + "logits"] = want["logits"][rows]
         out.update({at + "grad." + n: g for n, g in want["grad"].items()})
         if i:
             more.append({"tokens": t.tolist(), "weights": w.int().tolist(), "loss": float(want["loss"])})
     with torch.no_grad(), ref.model.disable_adapter():
-        out["logits_base"] = forward(ref.model, tokens)[:first]
+        out["logits_base"] = forward(ref.model, tokens, docs)[rows]
 
     error = {kind: worst([compare(Case(spec, folder, dtype, *way), batches, wanted)
                           for way in itertools.product(["sdpa", "eager"], [forward, forward_packed])])
              for kind, dtype in {"f32": torch.float32, "bf16": torch.bfloat16}.items()}
     assert max(error["f32"]["logits"], error["f32"]["grad_max"]) < 1e-5, error["f32"]
 
-    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "weight_decay": spec["weight_decay"], "max_norm": 1.0,
+    opt = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": spec.get("eps", 1e-3), "weight_decay": spec["weight_decay"], "max_norm": 1.0,
            "steps": 10}
     steps = ref.train(tokens, weights, opt)
     single = Case(spec, folder, torch.float32)
@@ -324,20 +347,21 @@ def make(name):
     gen = {"prompt": tokens[:5].tolist(), "base": generate(plain, tokens[:5], 12)}
     adapted = make_lora(plain, spec, folder / "adapter")
     gen["adapter"] = generate(adapted, tokens[:5], 12)
-    merged = adapted.merge_and_unload()
-    with torch.no_grad():
-        out["logits_merged"] = forward(merged, tokens)[:first]
-    state = merged.state_dict()
-    for n in ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"):
-        out["merged." + n] = state[n]
+    if spec.get("merged", True):
+        merged = adapted.merge_and_unload()
+        with torch.no_grad():
+            out["logits_merged"] = forward(merged, tokens, docs)[rows]
+        state = merged.state_dict()
+        for n in ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"):
+            out["merged." + n] = state[n]
     out.update({"final." + n: p.data for n, p in ref.params.items()})
     save_file({n: t.detach().float().contiguous() for n, t in out.items()}, folder / "expected.safetensors",
               metadata={"format": "pt"})
 
     (folder / "expected.json").write_text(json.dumps({
         "made_with": versions(),
-        "rank": spec["rank"], "alpha": 8, "rslora": spec["rslora"], "tokens": tokens.tolist(), "doc_lengths": DOCS,
-        "weights": weights.int().tolist(), "loss": float(wanted[0]["loss"]), "nll": wanted[0]["nll"].tolist(),
+        "rank": spec["rank"], "alpha": 8, "rslora": spec["rslora"], "tokens": tokens.tolist(), "doc_lengths": docs,
+        "logit_rows": rows, "weights": weights.int().tolist(), "loss": float(wanted[0]["loss"]), "nll": wanted[0]["nll"].tolist(),
         "batches": more, "optimizer": opt, "steps": steps, "error": error, "generate": gen,
     }, indent=1) + "\n")
     for f in folder.rglob("*.safetensors"):

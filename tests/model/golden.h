@@ -197,7 +197,7 @@ static inline void golden_model(struct golden *g, const char *path, enum dtype a
         golden_backend(act, &g->o, &e) != 0)
         golden_die(&e);
     struct model_shape shape = {
-        .n = g->b.n, .sequence_length = g->b.n, .positions = 128, .head_chunk = 64, .recompute = recompute, .place = golden_place};
+        .n = g->b.n, .sequence_length = g->b.n, .positions = 256, .head_chunk = 64, .recompute = recompute, .place = golden_place};
     g->params = calloc((size_t)g->lora.count, sizeof *g->params);
     if (model_layout(&g->m, g->o, &g->source.facts, &g->lora, &shape, &e) != 0)
         golden_die(&e);

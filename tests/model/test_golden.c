@@ -42,10 +42,16 @@ static void check_logits(struct golden *g, const char *name)
 {
     struct err e = {0};
     int64_t count;
-    int32_t rows[64], n = g->b.spans[0].q_len;
+    const struct json *at = json_get(g->json, "logit_rows");
+    int32_t rows[64], n = (int32_t)json_length(at);
     float *want = golden_tensor(g, name, &count), *got = malloc((size_t)count * sizeof *got);
-    for (int32_t i = 0; i < n; i++)
-        rows[i] = i;
+    CHECK(n > 0 && n <= 64);
+    CHECK_INT(count, (int64_t)n * g->source.facts.v);
+    for (int32_t i = 0; i < n; i++) {
+        int64_t row = -1;
+        json_i64(json_at(at, (size_t)i), &row);
+        rows[i] = (int32_t)row;
+    }
     CHECK_OK(model_logits(&g->m, &g->b, rows, n, got, &e), &e);
     double error = golden_error(got, want, count);
     expect(g, name, error, bound(g, "logits", NULL));

@@ -24,7 +24,7 @@ static void repeated(struct ops *o)
 {
     enum { N = 192, D = 64, ROUNDS = 5 };
     struct span spans[] = {{0, 150, 0, 150}, {150, 42, 150, 42}}, *on_device = test_upload(o, spans, sizeof(spans));
-    struct attention a = {N, 2, 1, 32, D, 32, 32, 0.2f, on_device, 2, 150};
+    struct attention a = {N, 2, 1, 32, D, 32, 32, 0.2f, on_device, 2, 150, true};
     struct array x = array_random(o, N * D, o->act, 1), w = array_random(o, D * D, o->act, 0.1), y = array_new(o, N * D, o->act);
     struct array k = array_random(o, N * 32, o->act, 1), out = array_new(o, N * D, o->act), dq = array_new(o, N * D, o->act);
     struct array dk = array_new(o, N * 32, o->act), dv = array_new(o, N * 32, o->act), lse = array_new(o, N * 2, DT_F32);

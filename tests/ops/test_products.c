@@ -5,7 +5,7 @@ static const struct ops_dims dims = {
     .n = 1250, .max_span = 1, .d = 600, .f = 600, .h = 1, .k = 1, .q = 64, .v = 1000, .r = 64, .head_chunk = 127};
 
 /* Sums of k products of unit normals are about sqrt(k) large; F32 sums err by far less than a unit of BF16. */
-static double tolerance(int k, enum dtype type) { return sqrt(k) * (type == DT_BF16 ? 1e-5 : 5e-6); }
+static double tolerance(int k, enum dtype type) { return sqrt(k > 0 ? k : 1) * (type == DT_BF16 ? 1e-5 : 5e-6); }
 
 static void linear_shape(struct ops *o, int n, int out, int in)
 {
@@ -146,12 +146,38 @@ static void shifted_bias(struct ops *o)
         array_free(all[i]);
 }
 
+/* A size below 0 is a failure. Last: the failure stays. */
+static void negative_refused(struct ops *o)
+{
+    struct array x = array_random(o, 16, o->act, 1);
+    struct gemm g = {.m = 2,
+                     .n = 2,
+                     .k = -1,
+                     .a = x.dev,
+                     .b = x.dev,
+                     .c = x.dev,
+                     .lda = 2,
+                     .ldb = 2,
+                     .ldc = 2,
+                     .a_type = o->act,
+                     .b_type = o->act,
+                     .c_type = o->act,
+                     .alpha = 1};
+    struct err e = {0};
+    o->gemm(o, &g);
+    CHECK(o->sync(o, &e) != 0);
+    CHECK_INT(e.code, ERR_INTERNAL);
+    CHECK_HAS(e.text, "expected sizes of 0 or more");
+    array_free(&x);
+}
+
 int ops_test(struct ops *o)
 {
-    static const int linear[][3] = {{1, 64, 64}, {2, 127, 7},    {63, 96, 48},  {64, 64, 576}, {65, 33, 31},  {127, 1, 65},
-                                    {1, 1, 1},   {64, 192, 576}, {3, 577, 191}, {1250, 17, 9}, {3, 49152, 16}};
-    static const int sizes[][3] = {{64, 48, 576}, {64, 576, 48}, {48, 576, 128}, {16, 65, 127},
-                                   {1, 7, 63},    {127, 16, 2},  {16, 7, 1250},  {1250, 3, 16}};
+    /* The last of each: nothing to do, and the sum of nothing. */
+    static const int linear[][3] = {{1, 64, 64},    {2, 127, 7},   {63, 96, 48},  {64, 64, 576},  {65, 33, 31}, {127, 1, 65}, {1, 1, 1},
+                                    {64, 192, 576}, {3, 577, 191}, {1250, 17, 9}, {3, 49152, 16}, {3, 5, 0},    {3, 0, 5},    {0, 4, 6}};
+    static const int sizes[][3] = {{64, 48, 576}, {64, 576, 48}, {48, 576, 128}, {16, 65, 127}, {1, 7, 63}, {127, 16, 2},
+                                   {16, 7, 1250}, {1250, 3, 16}, {5, 9, 0},      {65, 64, 0},   {0, 7, 5},  {7, 0, 5}};
     test_workspace(o, &dims);
     for (size_t i = 0; i < sizeof(linear) / sizeof(linear[0]); i++)
         linear_shape(o, linear[i][0], linear[i][1], linear[i][2]);
@@ -164,5 +190,6 @@ int ops_test(struct ops *o)
     shifted_bias(o);
     nan_shows(o);
     test_no_failure(o, "at the end");
+    negative_refused(o);
     return check_failures;
 }
