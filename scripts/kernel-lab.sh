@@ -80,4 +80,4 @@ if nvidia-smi -L >/dev/null 2>&1 && grep -q '^build lorat_cuda.so:' "$build/buil
 else
     say "benchmark: not run, there is no NVIDIA card (or no nvcc to build for it)"
 fi
-say done
+say "done"
