@@ -277,8 +277,8 @@ static void one_bad(struct ops *o, int size, const struct bad *b)
             leaked += i >= BAD_SPAN && !(finite_row(gk + i * a->ld_k, size) && finite_row(gv + i * a->ld_v, size));
         }
     if (hidden || leaked) {
-        fprintf(stderr, "%s: %g in %c of token %d, head size %d: %d rows are finite that should not be, %d the other way\n", o->device,
-                b->value, b->where, b->row, size, hidden, leaked);
+        fprintf(stderr, "%s: %g in %c of token %d, head size %d: %d rows are finite that should not be, %d the other way\n",
+                o->device, b->value, b->where, b->row, size, hidden, leaked);
         check_failures++;
     }
     double *gone[] = {out, gq, gk, gv};
