@@ -6,6 +6,7 @@
 #include "checkpoints/adapter.h"
 #include "trainer/base/log.h"
 #include "trainer/base/num.h"
+#include "trainer/placement.h"
 #include "trainer/state.h"
 
 int chat_adapter_config(const char *dir, struct config *c, struct err *e)
@@ -124,6 +125,8 @@ static int open_model(struct chat_model *m, struct err *e)
              num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes),
              asked == CHAT_PLACEMENT_RESIDENT && !j->ops->unified ? "--placement host keeps the base in host memory"
                                                                   : "Choose a smaller model or fewer prompts at once");
+    if (j->model.arenas[ARENA_HOST].used > 0 && !j->ops->unified)
+        TRY(placement_room((int64_t)j->model.arenas[ARENA_HOST].used, 1, e));
     TRY(model_allocate(&j->model, e));
     return model_load(&j->model, &j->source, NULL, NULL, e);
 }

@@ -101,7 +101,9 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
         TRY(plan_here(j->ops, &j->card, c, &j->source.facts, &j->device, e));
         TRY(agree_on_memory(j, e));
     }
-    return plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
+    TRY(plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e));
+    int64_t in_host = (int64_t)j->plan.arenas[ARENA_HOST].used;
+    return in_host > 0 && j->ops != NULL && !j->ops->unified ? placement_room(in_host, j->device.cards, e) : 0;
 }
 
 static int tick(void *arg, double done, struct err *e)

@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "trainer/base/host_memory.h"
+#include "trainer/base/num.h"
+
 static int refuse(const struct config *c, int ranks, const char *unequal, struct err *e)
 {
     bool sharded = c->compute.parallel == PARALLEL_SHARDED;
@@ -50,6 +53,26 @@ void placement_words(const struct frozen_place *p, int ranks, char *out, size_t 
         snprintf(out, size, "whole on each of %d ranks (data parallel)", ranks);
     else
         snprintf(out, size, "resident");
+}
+
+enum { PROGRAM_BYTES = 256 << 20 }; /* lorat itself, its reader and NVIDIA's libraries in one process; an allowance, not measured */
+
+int placement_room(int64_t bytes, int ranks, struct err *e)
+{
+    char blocks[32], needs[32], has[32], all[32], each[64] = "";
+    int64_t free_bytes, total_bytes, need = ranks * (bytes + PROGRAM_BYTES);
+    struct err unknown;
+    if (host_memory(&free_bytes, &total_bytes, &unknown) != 0 || need <= free_bytes)
+        return 0;
+    if (ranks > 1)
+        snprintf(each, sizeof each, ", once for each of %d ranks", ranks);
+    FAIL(e, ERR_DEVICE,
+         "model.placement: host: the base's blocks take %s of host memory%s, %s with the program, expected at most the %s that are "
+         "free of %s. End other programs or choose a smaller model; %s",
+         num_format_bytes(blocks, (uint64_t)bytes), each, num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes),
+         num_format_bytes(all, (uint64_t)total_bytes),
+         ranks > 1 ? "compute.parallel: sharded needs none"
+                   : "over several cards compute.parallel: sharded needs none");
 }
 
 bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size)

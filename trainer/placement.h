@@ -15,6 +15,9 @@ int placement_choices(const struct config *c, int ranks, const char *unequal, st
                       struct err *e);
 /* "sharded over 2 ranks, each holds 1/2 of every block" */
 void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size);
+/* Has the host memory for the blocks of `ranks` processes, `bytes` each? ERR_DEVICE with the numbers and what to do. (That the driver
+ * pins them does not count against RLIMIT_MEMLOCK: it gives the pages itself.) */
+int placement_room(int64_t bytes, int ranks, struct err *e);
 /* Are the cards not alike? Then out names them ("card 0, NVIDIA GeForce RTX 3090, and card 1, ..."). */
 bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size);
 

@@ -70,6 +70,19 @@ static void test_links(const char *what, int code, const char *says)
     e2e_remove("runs/l");
 }
 
+/* P10: a base in host memory that the host has no room for is refused before anything large is allocated. */
+static void test_no_room(void)
+{
+    e2e_write("meminfo", "MemTotal:        4194304 kB\nMemAvailable:     204800 kB\n");
+    fault("0:open:/proc/meminfo=meminfo");
+    E2E_RUN(ERR_DEVICE, "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set model.placement=host --set name=room");
+    check_message("of host memory, once for each of 2 ranks, ");
+    CHECK_HAS(e2e_out, "with the program, expected at most the 200.0 MiB that are free of 4.0 GiB. End other programs");
+    CHECK(!e2e_exists("runs/room"));
+    e2e_write("meminfo", "MemTotal:        4194304 kB\nMemAvailable:    2048000 kB\n");
+    E2E_RUN(0, "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set model.placement=host --set name=room");
+}
+
 int main(int argc, char **argv)
 {
     e2e_begin(argc, argv);
@@ -96,5 +109,6 @@ int main(int argc, char **argv)
     test_links("0:gather", ERR_DEVICE, "rank 0 received 1 wrong ones (0 of them zero), the first at byte 0");
     test_links("1:lost", ERR_DEVICE, "rank 1 received 65536 wrong ones (65536 of them zero)");
     test_links("1:hang", ERR_PEER, "rank 1 has not moved for 2 s at step 0 (preflight)");
+    test_no_room();
     return e2e_end();
 }
