@@ -1,8 +1,10 @@
 #!/bin/sh
-# bundle.sh [--glibc 2.NN] - lorat as one archive that runs where nothing of it is installed: the program, the CUDA plug-in when nvcc is here,
-# every shared library they need but NVIDIA's and the run-time libraries of C and C++, the jobs and the pages. Those last ones (libc, libm,
-# libstdc++, libgcc_s) are every system's own: a newer one serves, while one from here would ask for this system's glibc. What the archive
-# asks for is said at the end: on Debian 12 that is glibc 2.34. More than --glibc (default 2.36) is refused.
+# bundle.sh [--glibc 2.NN] [--build DIR] - lorat as one archive that runs where nothing of it is installed: the program, the CUDA plug-in
+# when nvcc is here, the programs of gpu-check.sh, every shared library they need but NVIDIA's and the run-time libraries of C and C++, the
+# jobs and the pages. Those libraries (libc, libm, libstdc++, libgcc_s) are every system's own: a newer one serves, while one from here
+# would ask for this system's glibc. What the archive asks for is said at the end: on Debian 12 that is glibc 2.34. More than --glibc
+# (default 2.36) is refused.
+# Built in build-bundle/, or taken as it is from a build folder that is finished (--build), where the archive is then.
 #
 #   lorat-VERSION-x86_64/bin/lorat
 #   .../lib/lorat/             lorat_cuda.so and the libraries; bin/lorat looks there first
@@ -13,39 +15,46 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
 
-most=2.36
-case ${1:-} in
-    --glibc) most=${2:?--glibc needs a version, as in 2.39} ;;
-    "") ;;
-    *) fail "$1: unknown, expected --glibc 2.NN or nothing" ;;
-esac
+most=2.36 build_folder=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --glibc) most=${2:?--glibc needs a version, as in 2.39}; shift ;;
+        --build) build_folder=${2:?--build needs a folder}; shift ;;
+        --help | -h) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) fail "$1: unknown, expected --glibc 2.NN or --build DIR" ;;
+    esac
+    shift
+done
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "$(uname -sm): expected Linux x86_64"
 
-setup_compiler
-need binutils command -v objdump
-install_missing
-build_folder=build-bundle
-say "building $build_folder/"
-# RPATH and not RUNPATH: it also holds for the libraries that the libraries need.
-configure $build_folder -DCMAKE_BUILD_TYPE=Release -DLORAT_SANITIZE=OFF -DLORAT_TESTS=ON "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags" \
-    "-DCMAKE_INSTALL_RPATH=\$ORIGIN/../lib/lorat;\$ORIGIN/.."
-targets=lorat
-! grep -q '^build lorat_cuda.so:' $build_folder/build.ninja || targets="lorat lorat_cuda"
-# The hook for a check on a card: the target gpu_check builds what COMPONENT check installs into lib/lorat/check.
-! grep -q '^build gpu_check:' $build_folder/build.ninja || targets="$targets gpu_check"
-for target in $targets; do
-    build $build_folder "$target"
-done
+if [ -n "$build_folder" ]; then
+    [ -x "$build_folder/lorat" ] || fail "$build_folder: no lorat in it, expected a build folder that is finished"
+    command -v objdump >/dev/null || fail "objdump: not there, expected binutils"
+else
+    setup_compiler
+    need binutils command -v objdump
+    install_missing
+    build_folder=build-bundle
+    say "building $build_folder/"
+    configure $build_folder -DCMAKE_BUILD_TYPE=Release -DLORAT_SANITIZE=OFF -DLORAT_TESTS=ON
+    targets=lorat
+    ! grep -q '^build lorat_cuda.so:' $build_folder/build.ninja || targets="lorat lorat_cuda"
+    # The hook for a check on a card: the target gpu_check builds what COMPONENT check installs into lib/lorat/check.
+    ! grep -q '^build gpu_check:' $build_folder/build.ninja || targets="$targets gpu_check"
+    for target in $targets; do
+        build $build_folder "$target"
+    done
+fi
 
 version=$(sed -n 's/^project(lorat VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 name=lorat-$version-x86_64
 root=$tmp/$name
 mkdir -p "$root/bin" "$root/lib/lorat" "$root/share/licenses" "$root/scripts"
-cmake --install $build_folder --prefix "$root" --component Unspecified >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail "cmake --install failed"; }
-cmake --install $build_folder --prefix "$root" --component check >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail "cmake --install failed"; }
+cmake --install "$build_folder" --prefix "$root" --component Unspecified >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail "cmake --install failed"; }
+cmake --install "$build_folder" --prefix "$root" --component check >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail "cmake --install failed"; }
 cp -r configs docs README.md LICENSE "$root/"
 cp scripts/setup.sh scripts/setup-cuda.sh "$root/scripts/"
-[ ! -e scripts/gpu-check.sh ] || cp scripts/gpu-check.sh "$root/scripts/"
+cp scripts/gpu-check*.sh "$root/scripts/"
 
 programs() { find "$root/bin" "$root/lib" -type f -exec sh -c 'head -c 4 "$1" | grep -q ELF' - {} \; -print; }
 own='^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|nsl|anl|mvec|stdc[+][+]|gcc_s)[.]so[.0-9]*)$'
