@@ -115,6 +115,9 @@ struct ops {
     void (*fetch)(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes);
     /* What is queued on the first queue from now on waits for the slot's last fetch. The host waits for nothing. */
     void (*fetch_wait)(struct ops *o, int slot);
+    /* Seconds that the first queue has stood still in fetch_wait, as far as it has come, since the last call. Waits for nothing. NULL:
+     * a backend whose fetches take their time in the call (the CPU). */
+    double (*fetch_waited)(struct ops *o);
 
     /* ---- simple memory operations ---- */
     void (*zero)(struct ops *o, void *p, size_t bytes);

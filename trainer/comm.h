@@ -13,7 +13,7 @@
 
 /* What sums have cost since the loop last set it to zero; filled by the implementation at the latest when the sum's result is read. */
 struct comm_cost {
-    double wait_s; /* the step could do nothing else meanwhile (exposed communication) */
+    double wait_s; /* the step could do nothing else meanwhile (exposed communication); what is queued as a fetch: see fetch_waited of ops.h */
     int64_t bytes; /* of the buffers that were summed; one that is gathered counts half, as half as much of it travels */
 };
 struct comm {

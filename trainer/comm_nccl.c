@@ -75,7 +75,7 @@ static int nccl_sum(struct comm *c, struct ops *o, float *p, int64_t count, stru
     return 0;
 }
 
-/* Queued; it costs the step time only where the computation beside it is shorter, and nobody measures that here. */
+/* Queued; it costs the step time only where the computation beside it is shorter: measured where it is waited for (ops.h, fetch_waited). */
 static int nccl_gather(struct comm *c, struct ops *o, int slot, void *dst, const void *shard, int64_t bytes_each, struct err *e)
 {
     struct nccl_ranks *n = c->device;

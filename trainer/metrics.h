@@ -13,7 +13,7 @@
 /* Where the time of a step, or of all steps, went. seconds = compute + comm + wait + optim; saving is beside the steps. */
 struct metrics_split {
     double compute_s; /* forward, backward, and the read-back of the sum */
-    double comm_s;    /* waiting for a sum over ranks: exposed communication; 0 with one rank */
+    double comm_s;    /* waiting for a sum over ranks, or for blocks of the base: exposed communication */
     double wait_s;    /* waiting for a batch */
     double optim_s;   /* AdamW and the working copy; on a card only what the host sees of it: the work itself runs into the next step */
     double save_s;    /* saving since the line before */

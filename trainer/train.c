@@ -107,13 +107,20 @@ static int note_skip(struct run *r, const struct optim_result *result, struct er
          (long long)r->state.step, limit, last);
 }
 
+/* Seconds that the device has waited for blocks of the base, since the last call. */
+static double waited_for_blocks(struct run *r)
+{
+    struct ops *o = r->job.ops;
+    return o->fetch_waited != NULL ? o->fetch_waited(o) : 0;
+}
+
 /* Where the time from start to now went, into the step and the run's sums. */
 static void split_time(struct run *r, struct metrics_step *s, const struct optim_result *result, double start, double joules)
 {
     struct metrics_split *t = &s->split, *sum = &r->spent.split;
     double now = metrics_now();
     s->seconds = now - start;
-    t->comm_s = r->job.comm.cost.wait_s;
+    t->comm_s = r->job.comm.cost.wait_s + waited_for_blocks(r); /* the sum has been read: all of the step's waits are over */
     t->comm_bytes = r->job.comm.cost.bytes;
     t->optim_s = now - result->read_at;
     t->compute_s = fmax(s->seconds - t->comm_s - t->wait_s - t->optim_s, 0);
@@ -141,6 +148,7 @@ static int one_step(struct run *r, struct optim_result *result, struct err *e)
     double start = metrics_now(), joules = energy_read(&r->energy);
     r->job.model.flop = 0;
     r->job.comm.cost = (struct comm_cost){0};
+    waited_for_blocks(r); /* an evaluation's are none of the step's */
     TRY(accumulate(r, &s, e));
     TRY(optim_step(&r->job.model, &r->job.comm, &r->job.c, s.rate, r->state.updates, result, e));
     split_time(r, &s, result, start, joules);

@@ -33,6 +33,7 @@ int cuda_alloc_host(struct ops *o, size_t bytes, void **out, struct err *e);
 void cuda_release_host(struct ops *o, void *p);
 void cuda_fetch(struct ops *o, int slot, void *dst, const void *src_host, size_t bytes);
 void cuda_fetch_wait(struct ops *o, int slot);
+double cuda_fetch_waited(struct ops *o);
 cudaStream_t fetch_begin(struct cuda *c, const char *where);
 void fetch_end(struct cuda *c, int slot, const char *where);
 int fetch_open(struct cuda *c, struct err *e);

@@ -37,6 +37,7 @@ static void fill_table(struct ops *o)
     o->release_host = cuda_release_host;
     o->fetch = cuda_fetch;
     o->fetch_wait = cuda_fetch_wait;
+    o->fetch_waited = cuda_fetch_waited;
     o->sync = cuda_sync;
     o->check = cuda_check;
     o->close = cuda_close;
