@@ -16,6 +16,7 @@ stage=.cuda.part
 case ${1:-} in
     --run) packages=$RUN ;;
     "") packages="$RUN $BUILD" ;;
+    --help | -h) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "$1: unknown, expected --run or nothing" ;;
 esac
 packages=$(echo $packages)
