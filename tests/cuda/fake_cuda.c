@@ -118,6 +118,9 @@ static void fake_set_chosen(struct ops *o, const char *text)
     log_note("fake: keeps %s", text);
 }
 
+/* "waits": so many seconds for blocks of the base whenever it is asked. */
+static double fake_waited(struct ops *o) { return is("waits") ? 0.25 : 0; }
+
 static int fake_peer(int from, int to, bool *out, struct err *e)
 {
     *out = from != to;
@@ -162,6 +165,7 @@ static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
     o->set_tuned = fake_set_tuned;
     o->chosen = fake_chosen;
     o->set_chosen = fake_set_chosen;
+    o->fetch_waited = fake_waited;
     o->mark = fake_mark;
     return 0;
 }

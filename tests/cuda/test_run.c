@@ -81,6 +81,10 @@ static void test_train(void)
     char *job = e2e_read("runs/bf16/job.yaml", NULL);
     CHECK_HAS(job, "precision: bf16");
     free(job);
+    CHECK(e2e_summary("t", "comm_s") == 0);
+    fake("waits"); /* told of at the beginning of a step they are another's; at its end the step's own */
+    E2E_RUN(0, "train job.yaml --set name=waits");
+    CHECK(fabs(e2e_summary("waits", "comm_s") - 6 * 0.25) < 1e-6);
     fake("greedy");
     E2E_RUN(0, "train job.yaml --set name=greedy");
     CHECK_HAS(e2e_out, "memory   planned ");

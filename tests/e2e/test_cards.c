@@ -46,6 +46,21 @@ static void test_unequal(void)
 static pid_t begin(const char *name, const char *more, pid_t ranks[8])
 {
     char path[128];
+/* Products tuned for two cards that are not alike: the table is the first one's, and the second goes without, on a resume too. */
+static void test_tuned(void)
+{
+    setenv("LORAT_SIM_CARDS", "3090,4090", 1);
+    E2E_RUN(0, "tune job.yaml --set compute.device=cuda --set train.micro_batch=2 --set compute.gpus=[0,1] --set name=tuned --seconds 1");
+    E2E_RUN(75, JOB " --stop-after 2", "[0,1]", "tuned");
+    CHECK_HAS(e2e_out, "[rank 1] lorat: warning: runs/tuned/tuned.txt: tuned products: made on ");
+    E2E_RUN(0, JOB " --resume", "[0,1]", "tuned");
+    CHECK(strstr(e2e_out, "goes on with something else") == NULL);
+    E2E_RUN(75, JOB " --stop-after 2", "[0,1]", "straight");
+    setenv("LORAT_SIM_CARDS", "3090,3090", 1);
+    E2E_RUN(0, JOB " --resume", "[0]", "straight"); /* another number of ranks, as one may */
+    CHECK_HAS(e2e_out, "which may round otherwise:\n  ranks: 2 -> 1");
+}
+
     pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]",
                           name, more);
     double start = e2e_now();
@@ -131,6 +146,7 @@ int main(int argc, char **argv)
     test_lost("kill-sharded", 1, SIGKILL, "--set compute.parallel=sharded", "rank 1 was killed by signal 9");
     test_lost("stop", 0, SIGSTOP, "", "rank 0 has not moved for 3 s");
     test_lost("stop-sharded", 1, SIGSTOP, "--set compute.parallel=sharded", "rank 1 has not moved for 3 s");
+    test_tuned();
     test_stopped("term-1", 1);
     test_broken("launch", "launch:1000:719@1", "", "rank 1 at step ", "unspecified launch failure", true);
     test_broken("launch-sharded", "launch:1000:719@1", "--set compute.parallel=sharded", "rank 1 at step ", "unspecified launch failure", true);
