@@ -137,7 +137,15 @@ train() {
         printf '%s\n    (at most 900 s) %s\n' "$name" "$*"
         return
     fi
-    step 900 sh -c 'cd "$1/work" && shift && exec "$@"' - "$scratch" "$@" || { result "train $name" "FAILED (exit code $rc)"; failed=1; return 1; }
+    if ! step 900 sh -c 'cd "$1/work" && shift && exec "$@"' - "$scratch" "$@"; then
+        if [ $rc = 7 ] && grep -q 'the job needs' "$tmp/out"; then
+            not_run "train $name" "$(sed -n 's/^lorat: error: \(.*the job needs [^:]*\).*/\1/p' "$tmp/out" | head -n 1)"
+        else
+            result "train $name" "FAILED (exit code $rc)"
+            failed=1
+        fi
+        return 1
+    fi
     summary=$scratch/work/runs/$name/summary.json
     cp "$summary" "$tmp/out"
     cat "$summary" >>"$log"

@@ -10,6 +10,7 @@
 #include "trainer/comm.h"
 #include "trainer/metrics.h"
 #include "trainer/optim.h"
+#include "trainer/placement.h"
 
 enum { WARM_UP = 2 };
 struct steps {
@@ -33,6 +34,8 @@ static int prepare(struct steps *s, struct err *e)
     struct bench *b = s->b;
     TRY(plan_here(b->ops, &b->card, &b->c, &b->facts, &s->device, e));
     TRY(plan_make(&b->c, &b->facts, &b->lora, b->ops, &s->device, 0, &s->plan, e));
+    if (s->plan.arenas[ARENA_HOST].used > 0 && !b->ops->unified)
+        TRY(placement_room((int64_t)s->plan.arenas[ARENA_HOST].used, 1, e));
     comm_solo(&s->comm);
     s->accumulation = s->plan.accumulation;
     s->batches = mem_alloc((size_t)s->accumulation, sizeof *s->batches);
