@@ -57,8 +57,9 @@ const char *choices_part(const char *record, int64_t step, size_t *keep)
         if (strncmp(at, PART, strlen(PART)) != 0)
             continue;
         errno = 0;
-        long long from = strtoll(at + strlen(PART), &end, 10);
-        if (errno != 0 || *end != '\n' || from >= step) {
+        const char *number = at + strlen(PART);
+        long long from = strtoll(number, &end, 10);
+        if (*number < '0' || *number > '9' || errno != 0 || *end != '\n' || from >= step) {
             *keep = (size_t)(at - record);
             return found;
         }

@@ -150,6 +150,12 @@ static void test_choices(void)
                       "products: the library's own choice\nranks: 1\nmicro_batch: ");
     CHECK_HAS(record, "\nattention: 4/2/64 own\n");
 
+    char *cpu = e2e_read("runs/cpu/choices.txt", NULL);
+    CHECK_HAS(cpu, "\nlibraries: oneDNN ");
+    CHECK_HAS(cpu, " 1 thread, "); /* of the device */
+    CHECK(strstr(cpu, "\nproducts: ") == NULL && strstr(cpu, "\nattention: ") == NULL);
+    free(cpu);
+
     fake("cudnn"); /* would choose another attention, but is told of the run's */
     E2E_RUN(75, "train job.yaml --set name=kept --resume --stop-after 3");
     CHECK_HAS(e2e_out, "fake: keeps 4/2/64 own");
