@@ -115,8 +115,15 @@ find_model() { # SHAPE FOLDER GIB
 }
 # Long documents of random tokens; the jobs cut them to their own length.
 random_data() { # VOCABULARY TOKENS
-    awk -v vocabulary="$1" -v left="$2" 'BEGIN { srand(7); for (; left > 0; left -= 2048) { printf "{\"tokens\": [3"; for (k = 1; k < 2048; k++) printf ", %d", 3 + int(rand() * (vocabulary - 3)); print "]}" } }' \
-        >"$scratch/random.jsonl"
+    awk -v vocabulary="$1" -v left="$2" 'BEGIN {
+        srand(7)
+        for (; left > 0; left -= 2048) {
+            printf "{\"tokens\": [3"
+            for (k = 1; k < 2048; k++)
+                printf ", %d", 3 + int(rand() * (vocabulary - 3))
+            print "]}"
+        }
+    }' >"$scratch/random.jsonl"
     step 120 "$lorat" data build --input "$scratch/random.jsonl" -o "$scratch/$1.h5" --vocab "$1" --replace
 }
 # train NAME CONFIG OPTION...: the job of configs/, twelve steps on random tokens; its run in $scratch/work/runs/NAME. lorat compare gives
@@ -131,8 +138,8 @@ fi
 train() {
     name=$1 config=$2
     shift 2
-    set -- "$lorat" train "$root/configs/$config.yaml" --set name="$name" --set model.path="$model" --set data.train="${scratch:-models/.gpu-check}/$vocabulary.h5" $steps --set train.warmup_steps=1 \
-        --set eval.prompts=[] --set checkpoint.keep=1 "$@"
+    set -- "$lorat" train "$root/configs/$config.yaml" --set name="$name" --set model.path="$model" $steps \
+        --set data.train="${scratch:-models/.gpu-check}/$vocabulary.h5" --set train.warmup_steps=1 --set eval.prompts=[] --set checkpoint.keep=1 "$@"
     if [ -n "$dry" ]; then
         printf '%s\n    (at most 900 s) %s\n' "$name" "$*"
         return
@@ -160,7 +167,11 @@ against() {
         printf '%s (expected %s)\n    (at most 60 s) %s compare runs/%s runs/%s\n' "$what" "$wanted" "$lorat" "$a" "$b"
         return
     fi
-    step 60 sh -c 'cd "$1/work" && "$2" compare "runs/$3" "runs/$4" --html "$5"' - "$scratch" "$lorat" "$a" "$b" "$output/$stem-$b.html" || { result "compare $a $b" "FAILED (exit code $rc)"; failed=1; return; }
+    if ! step 60 sh -c 'cd "$1/work" && "$2" compare "runs/$3" "runs/$4" --html "$5"' - "$scratch" "$lorat" "$a" "$b" "$output/$stem-$b.html"; then
+        result "compare $a $b" "FAILED (exit code $rc)"
+        failed=1
+        return
+    fi
     row "$what" "$wanted" "$(sed -n 's/^ *Speed: //p' "$tmp/out" | head -n 1) $a $(rate "$a"), $b $(rate "$b") tok/s. Charts: $stem-$b.html"
     if grep -q '^ *Same bits' "$tmp/out"; then
         result "$what: the same bits" ok

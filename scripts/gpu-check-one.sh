@@ -170,7 +170,11 @@ else
             echo "PEFT, $shape: $python tests/bench/compare_peft_cuda.py $lorat --shape $shape"
             continue
         fi
-        step 240 "$python" "$data/tests/bench/compare_peft_cuda.py" "$lorat" --shape $shape --json || { row "against PEFT, $shape" "-" "FAILED (exit code $rc)"; failed=1; continue; }
+        if ! step 240 "$python" "$data/tests/bench/compare_peft_cuda.py" "$lorat" --shape $shape --json; then
+            row "against PEFT, $shape" "-" "FAILED (exit code $rc)"
+            failed=1
+            continue
+        fi
         row "against PEFT, $shape" "$([ "$slug" = h200 ] && { [ $shape = qwen3-8b ] && echo 1.8x || echo 3x; } || echo -)" \
             "$(field ratio)x: $(field lorat_tok_s) against $(field peft_tok_s) tok/s ($(field peft_setting))"
     done

@@ -141,8 +141,19 @@ train: {max_steps: 6, batch: 4, micro_batch: 2, learning_rate: 1.0e-3, warmup_st
 compute: {device: cuda}
 checkpoint: {every: 2}
 END
-    awk 'BEGIN { srand(7); for (i = 0; i < 40; i++) { printf "{\"tokens\": ["; n = 20 + int(rand() * 80); for (k = 0; k < n; k++) printf "%s%d", k ? ", " : "", 3 + int(rand() * 60);
-         printf "], \"loss\": ["; for (k = 0; k < n; k++) printf "%s1", k ? ", " : ""; printf "]}\n" } }' >"$tmp/rows.jsonl"
+    awk 'BEGIN {
+        srand(7)
+        for (i = 0; i < 40; i++) {
+            printf "{\"tokens\": ["
+            n = 20 + int(rand() * 80)
+            for (k = 0; k < n; k++)
+                printf "%s%d", k ? ", " : "", 3 + int(rand() * 60)
+            printf "], \"loss\": ["
+            for (k = 0; k < n; k++)
+                printf "%s1", k ? ", " : ""
+            printf "]}\n"
+        }
+    }' >"$tmp/rows.jsonl"
     [ -n "$dry" ] || "$lorat" data build --input "$tmp/rows.jsonl" -o "$tmp/data.h5" --vocab 64 >>"$log" 2>&1
     (cd "$tmp" && mkdir -p work)
 }

@@ -36,15 +36,16 @@ void bench_shape_names(struct buf *out)
 
 void bench_shape_config(const struct facts *f, struct buf *out)
 {
-    buf_printf(out,
-               "{\n"
-               "  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n  \"torch_dtype\": \"bfloat16\",\n"
-               "  \"vocab_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
-               "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n"
-               "  \"rope_theta\": %.1f,\n  \"rms_norm_eps\": %g,\n  \"tie_word_embeddings\": %s,\n  \"max_position_embeddings\": %lld\n"
-               "}\n",
-               f->qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM", f->arch, f->v, f->l, f->d, f->f, f->h, f->k, f->q, f->rope.theta,
-               (double)f->norm_eps, f->tied ? "true" : "false", (long long)f->context);
+    buf_printf(
+        out,
+        "{\n"
+        "  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n  \"torch_dtype\": \"bfloat16\",\n"
+        "  \"vocab_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
+        "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n"
+        "  \"rope_theta\": %.1f,\n  \"rms_norm_eps\": %g,\n  \"tie_word_embeddings\": %s,\n  \"max_position_embeddings\": %lld\n"
+        "}\n",
+        f->qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM", f->arch, f->v, f->l, f->d, f->f, f->h, f->k, f->q, f->rope.theta,
+        (double)f->norm_eps, f->tied ? "true" : "false", (long long)f->context);
 }
 
 int bench_shape(const char *name, struct facts *out, struct err *e)

@@ -26,7 +26,7 @@ struct steps {
     double flop;     /* of the last step */
     double gemm_rate;
     double loss;
-    double copy_s;   /* what fetching the blocks of a step takes with nothing else to do; NaN when they are resident */
+    double copy_s; /* what fetching the blocks of a step takes with nothing else to do; NaN when they are resident */
 };
 
 static int prepare(struct steps *s, struct err *e)

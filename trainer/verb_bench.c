@@ -1,5 +1,5 @@
-/* verb_bench.c - `lorat bench gemm | ops | step | comm | shape`: how fast this device does what a job of a known shape asks of it. Nothing is
- * downloaded and no dataset is opened: weights and tokens are seeded random numbers. */
+/* verb_bench.c - `lorat bench gemm | ops | step | comm | shape`: how fast this device does what a job of a known shape asks of it.
+ * Nothing is downloaded and no dataset is opened: weights and tokens are seeded random numbers. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* test_verb_bench.c LORAT [PLUGIN.so] - `lorat bench` runs to the end on the CPU, and with a plug-in on the simulated card: every
  * row is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the
- * counts of docs (parameters of the block linears, the head, the adapter) and against the makers' files in tests/golden/shapes. */
+ * counts of docs (parameters of the block linears, the head, the adapter) and against the makers' files in tests/golden/shapes.
+ */
 #include <sys/wait.h>
 
 #include "tests/check.h"
@@ -133,7 +134,8 @@ static void test_step(void)
 /* A base in host memory is the same base, and its copies are timed. */
 static void test_host(void)
 {
-    static const char step[] = "step --shape tiny --seq 64 --micro-batch 1 --accumulation 2 --steps 1 --recompute full --seconds 0 --json";
+    static const char step[] =
+        "step --shape tiny --seq 64 --micro-batch 1 --accumulation 2 --steps 1 --recompute full --seconds 0 --json";
     static const char *const keys[] = {"ms", "copy_ms", "tok_s", "loss", NULL};
     char out[2][4096], arguments[256];
     const char *loss[2];
@@ -216,7 +218,8 @@ static void test_configs(void)
             CHECK_OK(facts_from_hf(text, n, NULL, 0, path, &theirs, &e), &e);
         CHECK_STR(ours.arch, theirs.arch);
         const int32_t a[] = {ours.l, ours.d, ours.f, ours.h, ours.k, ours.q, ours.v, ours.tied, ours.qk_norm, ours.qkv_bias},
-                      b[] = {theirs.l, theirs.d, theirs.f, theirs.h, theirs.k, theirs.q, theirs.v, theirs.tied, theirs.qk_norm, theirs.qkv_bias};
+                      b[] = {theirs.l, theirs.d, theirs.f,    theirs.h,       theirs.k,
+                             theirs.q, theirs.v, theirs.tied, theirs.qk_norm, theirs.qkv_bias};
         for (size_t k = 0; k < sizeof a / sizeof a[0]; k++)
             CHECK_INT(a[k], b[k]);
         CHECK(ours.rope.kind == theirs.rope.kind && ours.rope.theta == theirs.rope.theta && ours.norm_eps == theirs.norm_eps);

@@ -1,6 +1,6 @@
-/* gpu_model.c SHAPE DIR - a model folder with seeded random weights, at a shape of `lorat bench`: what `lorat train` needs to run at a
- * real model's size where that model is not. BF16, one file. Real numbers and not zeros: products of zeros take less power and run
- * faster. */
+/* gpu_model.c SHAPE DIR - a model folder with seeded random weights, at a shape of `lorat bench`: what `lorat train` needs to run
+ * at a real model's size where that model is not. BF16, one file. Real numbers and not zeros: products of zeros take less power
+ * and run faster. */
 #include <math.h>
 #include <stdio.h>
 

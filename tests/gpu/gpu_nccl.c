@@ -1,6 +1,6 @@
-/* gpu_nccl.c [RANKS] - NCCL as the plug-in finds it, by itself: RANKS processes (default 1) on as many cards, sums and gathers with known
- * answers between operations that use the same memory (tests/sim/nccl_rounds.h). Skipped where there are fewer cards, and without NCCL
- * where one card needs none. */
+/* gpu_nccl.c [RANKS] - NCCL as the plug-in finds it, by itself: RANKS processes (default 1) on as many cards, sums and gathers
+ * with known answers between operations that use the same memory (tests/sim/nccl_rounds.h). Skipped where there are fewer cards,
+ * and without NCCL where one card needs none. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

@@ -1,6 +1,6 @@
-/* nccl_rounds.h - what NCCL's place in the backend must do: sums in rank order with the same bits, gathers as fetches of a slot, both
- * between operations that use the same memory. On simulated cards (test_nccl.c) and on real ones (tests/gpu/gpu_nccl.c). With more than
- * two ranks the order of a real NCCL's sums is its own: there only one and two are compared bit for bit. */
+/* nccl_rounds.h - what NCCL's place in the backend must do: sums in rank order with the same bits, gathers as fetches of a slot,
+ * both between operations that use the same memory. On simulated cards (test_nccl.c) and on real ones (tests/gpu/gpu_nccl.c).
+ * With more than two ranks the order of a real NCCL's sums is its own: there only one and two are compared bit for bit. */
 #ifndef LORAT_TESTS_NCCL_ROUNDS_H
 #define LORAT_TESTS_NCCL_ROUNDS_H
 
@@ -46,19 +46,21 @@ static inline void nccl_sums(struct ops *o, const struct cuda_nccl *t, struct cu
     }
 }
 
-static inline void nccl_gathers(struct ops *o, const struct cuda_nccl *t, struct cuda_nccl_comm *n, int ranks, int rank, char *shard, char *slots,
-                                char *out)
+static inline void nccl_gathers(struct ops *o, const struct cuda_nccl *t, struct cuda_nccl_comm *n, int ranks, int rank,
+                                char *shard, char *slots, char *out)
 {
     static char host[NCCL_SHARD], got[NCCL_ROUNDS * 4 * NCCL_SHARD];
     size_t each = NCCL_SHARD, whole = (size_t)ranks * NCCL_SHARD;
     struct err e = {0};
-    for (int round = 0; round < NCCL_ROUNDS; round++) { /* what is read of a slot is kept; the slot is filled anew two rounds on */
+    for (int round = 0; round < NCCL_ROUNDS;
+         round++) { /* what is read of a slot is kept; the slot is filled anew two rounds on */
         for (int i = 0; i < NCCL_SHARD; i++)
             host[i] = nccl_letter(rank, round, i);
         o->upload(o, shard, host, each);
         CHECK_OK(t->gather(n, round % FETCH_SLOTS, slots + (size_t)(round % FETCH_SLOTS) * whole, shard, each, &e), &e);
         o->fetch_wait(o, round % FETCH_SLOTS);
-        o->copy_2d(o, out + (size_t)round * whole, (int)(whole / 4), slots + (size_t)(round % FETCH_SLOTS) * whole, (int)(whole / 4), 1, (int)(whole / 4));
+        o->copy_2d(o, out + (size_t)round * whole, (int)(whole / 4), slots + (size_t)(round % FETCH_SLOTS) * whole,
+                   (int)(whole / 4), 1, (int)(whole / 4));
     }
     CHECK_OK(o->download(o, got, out, NCCL_ROUNDS * whole, &e), &e);
     size_t wrong = 0;
