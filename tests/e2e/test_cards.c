@@ -42,10 +42,6 @@ static void test_unequal(void)
     setenv("LORAT_SIM_CARDS", "3090,3090", 1);
 }
 
-/* A long run on two cards, at its third checkpoint. 0: it is not there. */
-static pid_t begin(const char *name, const char *more, pid_t ranks[8])
-{
-    char path[128];
 /* Products tuned for two cards that are not alike: the table is the first one's, and the second goes without, on a resume too. */
 static void test_tuned(void)
 {
@@ -61,11 +57,15 @@ static void test_tuned(void)
     CHECK_HAS(e2e_out, "which may round otherwise:\n  ranks: 2 -> 1");
 }
 
+/* A long run on two cards, at its third checkpoint. 0: it is not there. */
+static pid_t begin(const char *name, const char *more, pid_t ranks[8])
+{
+    char path[128];
     pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]",
                           name, more);
     double start = e2e_now();
     snprintf(path, sizeof path, "runs/%s/checkpoints/step-00000003", name);
-    while (!e2e_exists(path) && e2e_now() - start < 60)
+    while (!e2e_exists(path) && e2e_running(run) && e2e_now() - start < 60)
         e2e_sleep(0.01);
     int n = e2e_children(run, ranks);
     CHECK(e2e_exists(path));
@@ -142,11 +142,11 @@ int main(int argc, char **argv)
     e2e_usual("tiny-llama");
     test_bits();
     test_unequal();
+    test_tuned();
     test_lost("kill", 0, SIGKILL, "", "rank 0 was killed by signal 9");
     test_lost("kill-sharded", 1, SIGKILL, "--set compute.parallel=sharded", "rank 1 was killed by signal 9");
     test_lost("stop", 0, SIGSTOP, "", "rank 0 has not moved for 3 s");
     test_lost("stop-sharded", 1, SIGSTOP, "--set compute.parallel=sharded", "rank 1 has not moved for 3 s");
-    test_tuned();
     test_stopped("term-1", 1);
     test_broken("launch", "launch:1000:719@1", "", "rank 1 at step ", "unspecified launch failure", true);
     test_broken("launch-sharded", "launch:1000:719@1", "--set compute.parallel=sharded", "rank 1 at step ", "unspecified launch failure", true);
