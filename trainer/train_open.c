@@ -329,10 +329,21 @@ static void introduce(const struct run *r)
 static void introduce_base(const struct run *r)
 {
     const struct plan_device *d = &r->job.plan.device;
-    if (d->unequal[0] != '\0' && r->lead)
-        log_warn("%s: not alike; every step takes as long as the slower of them needs", d->unequal);
     if (d->cards > 1 || r->job.plan.shape.place.kind != FROZEN_RESIDENT)
         log_note("base     %s", r->job.plan.base);
+}
+
+/* Cards that are not alike: every step waits for the slower one, and that one should be known. */
+static int warn_unequal(struct run *r, struct err *e)
+{
+    const struct plan_device *d = &r->job.plan.device;
+    char slowest[128];
+    if (r->job.comm.ranks == 1 || d->unequal[0] == '\0')
+        return 0;
+    TRY(train_ranks_slowest(r->job.ranks, &r->job.comm, r->job.gemm_rate, slowest, sizeof slowest, e));
+    if (r->lead)
+        log_warn("%s: not alike; every step takes as long as the slower of them needs%s%s", d->unequal, slowest[0] != '\0' ? ": " : "", slowest);
+    return 0;
 }
 
 /* Before memory is taken: the arenas may leave no room for it. Ranks of the CPU share memory, which needs no proof. */
@@ -428,6 +439,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
         energy_open(&r->energy, NULL);
     r->spent.split.energy_j = energy_read(&r->energy); /* 0, or NaN */
     job_measure(&r->job);
+    TRY(warn_unequal(r, e));
     job_check_memory(&r->job);
     return loader_start(r->train, r->state.step, r->epochs, e);
 }

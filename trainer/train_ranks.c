@@ -1,12 +1,14 @@
 #include "trainer/train_ranks.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "trainer/base/io.h"
 #include "trainer/base/log.h"
+#include "trainer/plan.h"
 
 /* What the asking process sends back. */
 struct answer {
@@ -92,4 +94,38 @@ void train_ranks_job(const struct config *c, const struct train_ranks *r, int ra
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (c->compute.threads == 0 && r->n > 1)
         out->compute.threads = cores > r->n ? (int32_t)(cores / r->n) : 1;
+}
+
+/* The first of the slowest and of the fastest. */
+static void ends(const double *rate, int n, int *slowest, int *fastest)
+{
+    *slowest = *fastest = 0;
+    for (int i = 1; i < n; i++) {
+        if (rate[i] < rate[*slowest])
+            *slowest = i;
+        if (rate[i] > rate[*fastest])
+            *fastest = i;
+    }
+}
+
+int train_ranks_slowest(const struct train_ranks *r, struct comm *c, double measured, char *out, size_t size, struct err *e)
+{
+    double rate[DEVICE_MAX_CARDS];
+    int slowest, fastest;
+    bool known = true;
+    for (int i = 0; i < r->n; i++) {
+        rate[i] = plan_card_peak(r->cards[i].name);
+        known = known && rate[i] > 0;
+    }
+    if (!known) {
+        memset(rate, 0, sizeof rate);
+        rate[c->rank] = measured;
+        TRY(c->sum_host(c, rate, r->n, e));
+    }
+    ends(rate, r->n, &slowest, &fastest);
+    out[0] = '\0';
+    if (rate[slowest] > 0 && rate[slowest] < rate[fastest])
+        snprintf(out, size, "card %d is the %s %s, %.3g against %.3g TFLOP/s", r->cards[slowest].index, r->n > 2 ? "slowest" : "slower",
+                 known ? "by its maker's table" : "as measured now", 1e-12 * rate[slowest], 1e-12 * rate[fastest]);
+    return 0;
 }

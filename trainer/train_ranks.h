@@ -15,5 +15,9 @@ struct train_ranks {
 int train_ranks(const struct config *c, struct train_ranks *out, struct err *e);
 /* The job as rank `rank` runs it: its card, its share of the cores. */
 void train_ranks_job(const struct config *c, const struct train_ranks *r, int rank, struct config *out);
+/* Which card is the slowest, in words ("card 0 is the slower by its maker's table, 71 against 165 TFLOP/s"): by the table of cards,
+ * where one of them is not in it by what each rank has measured (FLOP/s of products; 0 = nothing). "" when they are equally fast or nobody
+ * knows. Collective. */
+int train_ranks_slowest(const struct train_ranks *r, struct comm *c, double measured, char *out, size_t size, struct err *e);
 
 #endif

@@ -1,5 +1,6 @@
-/* `lorat bench comm` over CPU ranks: every size of both calls is there, its result right, its rates as nccl-tests defines them.
- * ARGS: the program. */
+/* `lorat bench comm` over CPU ranks: every size of both calls is there, its result right, its rates as nccl-tests defines them. A sum
+ * that is off by its last bit and a gather that exchanges two words, on one rank, end it with exit code 10.
+ * ARGS: the program, and the one whose ranks go wrong on request (tests/ranks/lorat_ranks.c). */
 #include "tests/check.h"
 #include "trainer/base/json.h"
 
@@ -63,10 +64,22 @@ static void check_run(const char *program, int ranks)
     CHECK(way && sums == 3 && gathers == 3); /* 64 KiB, 256 KiB, 1 MiB */
 }
 
+static void check_fault(const char *program, const char *fault, const char *says)
+{
+    setenv("LORAT_RANK_FAULT", fault, 1);
+    CHECK_INT(run(program, "--device cpu --threads 1 --ranks 2 --most 1 --seconds 0"), 10);
+    CHECK_HAS(out, says);
+    CHECK_HAS(out, "NCCL_P2P_DISABLE=1");
+    setenv("LORAT_RANK_FAULT", "none", 1);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 2)
+    if (argc < 3)
         return 1;
+    check_fault(argv[2], "1:sum", "bench comm: all-reduce of 65536 bytes: 1 wrong elements over all ranks, expected none");
+    check_fault(argv[2], "0:gather", "bench comm: all-gather of 65536 bytes: 2 wrong elements over all ranks, expected none");
+    CHECK_INT(run(argv[2], "--device cpu --threads 1 --ranks 2 --most 1 --seconds 0"), 0);
     check_run(argv[1], 2);
     check_run(argv[1], 3);
     CHECK_INT(run(argv[1], "--device cpu --ranks 1"), 2);

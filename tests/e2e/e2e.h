@@ -32,6 +32,7 @@ int e2e_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int e2e_run_how(const struct e2e_how *how, const char *format, ...) __attribute__((format(printf, 2, 3)));
 pid_t e2e_start(const struct e2e_how *how, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int e2e_wait(pid_t child);
+bool e2e_running(pid_t child); /* has it not ended yet? e2e_wait is still to come */
 /* e2e_run whose exit code must be `code`; prints the output when it is another. */
 #define E2E_RUN(code, ...)                                                                                                       \
     do {                                                                                                                         \

@@ -38,7 +38,11 @@ static void test_unequal(void)
     CHECK_HAS(e2e_out, "simulated RTX 4090");
     E2E_RUN(0, JOB, "[0,1]", "unequal");
     CHECK_HAS(e2e_out, "not alike");
+    CHECK_HAS(e2e_out, "card 0 is the slower by its maker's table, 71 against 165 TFLOP/s");
     CHECK(e2e_same_state("one", "unequal", 6));
+    setenv("LORAT_SIM_CARDS", "4090,a100", 1); /* one that no table here has: as measured, which may be either */
+    E2E_RUN(75, JOB " --stop-after 1", "[0,1]", "unequal-measured");
+    CHECK_HAS(e2e_out, " is the slower as measured now, ");
     setenv("LORAT_SIM_CARDS", "3090,3090", 1);
 }
 

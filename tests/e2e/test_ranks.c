@@ -70,7 +70,7 @@ static pid_t begin(const char *name, const char *more, pid_t ranks[8])
 {
     pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2 %s", 2, 2, name, more);
     double start = e2e_now();
-    while (newest(name) < 3 && e2e_now() - start < 60)
+    while (newest(name) < 3 && e2e_running(run) && e2e_now() - start < 60)
         e2e_sleep(0.01);
     int n = e2e_children(run, ranks);
     CHECK(newest(name) >= 3);
