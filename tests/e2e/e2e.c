@@ -209,6 +209,44 @@ int e2e_children(pid_t parent, pid_t out[8])
     return n;
 }
 
+/* The number behind `key` at the beginning of a line of /proc/PID/status; base as strtoull's. */
+static uint64_t status_number(pid_t pid, const char *key, int base)
+{
+    char path[64], line[256];
+    uint64_t value = 0;
+    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
+    FILE *f = fopen(path, "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtoull(line + strlen(key), NULL, base);
+    if (f != NULL)
+        fclose(f);
+    return value;
+}
+
+int e2e_count_threads(pid_t pid) { return (int)status_number(pid, "Threads:", 10); }
+
+double e2e_busy_s(pid_t pid)
+{
+    char path[64], text[512] = "";
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld/stat", (long)pid, (long)pid);
+    FILE *f = fopen(path, "r");
+    char *after = f != NULL && fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
+    if (f != NULL)
+        fclose(f);
+    if (after == NULL || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return 0;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+void e2e_taken(pid_t pid, int sig)
+{
+    uint64_t bit = (uint64_t)1 << (sig - 1);
+    while (e2e_running(pid) && ((status_number(pid, "ShdPnd:", 16) | status_number(pid, "SigPnd:", 16)) & bit) != 0)
+        e2e_sleep(0.001);
+}
+
 int e2e_count_shared(pid_t pid)
 {
     char path[64], line[1024];

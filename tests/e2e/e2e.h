@@ -46,6 +46,11 @@ bool e2e_running(pid_t child); /* has it not ended yet? e2e_wait is still to com
 /* The children of a process, from /proc, oldest first, at most 8: the ranks of a run in their order (process numbers do not wrap within
  * a test). */
 int e2e_children(pid_t parent, pid_t out[8]);
+/* Threads of a process, and processor time that its first thread has used; 0 when there is no such process. */
+int e2e_count_threads(pid_t pid);
+double e2e_busy_s(pid_t pid);
+/* Waits until the process has taken a signal that was sent to it: a second one would else be lost in the first. */
+void e2e_taken(pid_t pid, int sig);
 /* Places of a process's memory that have a name in /dev/shm; -1: its map cannot be read. */
 int e2e_count_shared(pid_t pid);
 
