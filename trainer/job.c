@@ -8,8 +8,10 @@
 #include "kernels/bench.h"
 #include "trainer/base/io.h"
 #include "trainer/base/log.h"
+#include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 #include "trainer/base/stop.h"
+#include "trainer/machine.h"
 #include "trainer/placement.h"
 #include "trainer/ranks.h"
 
@@ -70,6 +72,45 @@ static int agree_on_memory(struct job *j, struct err *e)
     return 0;
 }
 
+/* The ways to and between the job's cards as they stand in this machine, and its cards' rate: rank 0's for all, so that cards that
+ * are not alike come to one plan too. One card with the base on it goes no way at all. */
+static int agree_on_ways(struct job *j, struct err *e)
+{
+    struct {
+        struct plan_ways ways;
+        double rate;
+    } has = {j->device.ways, j->device.gemm_rate};
+    int cards[DEVICE_MAX_CARDS] = {j->card.index}, n = j->ranks != NULL ? j->ranks->n : 1;
+    if (!j->device.cuda || (j->device.cards == 1 && j->c.model.placement != PLACEMENT_HOST))
+        return 0;
+    if (j->comm.rank == 0) {
+        struct machine *m = mem_alloc(1, sizeof *m);
+        if (m == NULL)
+            return mem_fail(e, "the machine's description", sizeof *m);
+        for (int i = 0; i < n && j->ranks != NULL; i++)
+            cards[i] = j->ranks->cards[i].index;
+        machine_read(m);
+        plan_ways_machine(m, cards, n, &has.ways);
+        mem_free(m);
+    }
+    TRY(j->comm.share(&j->comm, &has, sizeof has, e));
+    j->device.ways = has.ways;
+    j->device.gemm_rate = has.rate;
+    return 0;
+}
+
+/* `auto` on a resume: the rows at a time of the steps before where they still fit, since other rows round otherwise. */
+static int make_plan(struct job *j, int64_t loader, struct err *e)
+{
+    struct config kept = j->c;
+    struct err ignored;
+    kept.train.micro_batch = j->micro_batch_before;
+    if (j->c.train.micro_batch == 0 && j->micro_batch_before > 0 &&
+        plan_make(&kept, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, &ignored) == 0)
+        return 0;
+    return plan_make(&j->c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
+}
+
 int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
 {
     struct config *c = &j->c;
@@ -100,8 +141,9 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
         c->compute.precision = j->ops->act == DT_BF16 ? PRECISION_BF16 : PRECISION_F32; /* recorded: a resume elsewhere must not change it */
         TRY(plan_here(j->ops, &j->card, c, &j->source.facts, &j->device, e));
         TRY(agree_on_memory(j, e));
+        TRY(agree_on_ways(j, e));
     }
-    TRY(plan_make(c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e));
+    TRY(make_plan(j, loader, e));
     int64_t in_host = (int64_t)j->plan.arenas[ARENA_HOST].used;
     return in_host > 0 && j->ops != NULL && !j->ops->unified ? placement_room(in_host, j->device.cards, e) : 0;
 }

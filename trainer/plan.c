@@ -16,7 +16,7 @@ static int plan_here_card(struct ops *o, const struct cuda_card *card, struct pl
 {
     int64_t free_now;
     *out = (struct plan_device){.cuda = true, .cards = 1, .tokens_enough = 8192, .tokens_half = 256, .act = o->act,
-                                .ways = plan_card_ways(o->device)};
+                                .gemm_rate = plan_card_rate(o->device), .ways = plan_card_ways(o->device)};
     TRY(o->memory(o, &free_now, &out->total, e));
     int64_t context = card->free > free_now ? card->free - free_now : 0;
     out->available = free_now + context;
@@ -61,8 +61,22 @@ double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute
 
 void plan_estimate(struct plan *p)
 {
-    double copies = p->shape.place.kind == FROZEN_HOST && p->device.ways.host > 0 ? p->device.ways.host : INFINITY;
-    p->tokens_s = p->work.flop_s > 0 ? plan_link_tokens_s(&p->work, copies, INFINITY) : 0;
+    p->tokens_s = p->work.flop_s > 0 ? plan_link_tokens_s(&p->work, p->fetch_rate, p->sum_rate) : 0;
+}
+
+/* What blocks and sums travel by. */
+static void count_rates(const struct config *c, struct plan *p)
+{
+    const struct plan_ways *w = &p->device.ways;
+    enum machine_way way = p->device.cards > 1 ? plan_ways_taken(w, c->compute.interconnect) : WAY_UNKNOWN;
+    double between = plan_ways_rate(w, way);
+    p->way = between > 0 ? way : WAY_UNKNOWN;
+    p->sum_rate = between > 0 ? between : INFINITY;
+    p->fetch_rate = INFINITY;
+    if (p->shape.place.kind == FROZEN_SHARDED)
+        p->fetch_rate = p->sum_rate;
+    if (p->shape.place.kind == FROZEN_HOST && w->host > 0)
+        p->fetch_rate = w->host;
 }
 
 static size_t plan_workspace(const struct ops *o, const struct ops_dims *d) { return 64 * (size_t)MIB; }
@@ -99,6 +113,7 @@ static void count_work(const struct candidate *k, const struct model *m, struct 
         .head = 4 * (double)facts_n_head(f), .fetch_bytes = s != NULL ? (double)s->share_bytes * (double)senders : 0,
         .sum_bytes = (double)(k->l->count + TAIL_SUMMED) * sizeof(float), .flop_s = k->d->gemm_rate, .tokens_half = k->d->tokens_half};
     p->work.backward = p->flop_token - p->work.forward - p->work.head;
+    count_rates(k->c, p);
     plan_estimate(p);
 }
 
@@ -139,14 +154,24 @@ static bool roomy(const struct plan *p)
     return p->device.cards == 1 || !p->device.cuda || p->device.available - p->total_bytes >= PLAN_SPARE_BYTES;
 }
 
+/* Does the step wait for blocks, and by how much is known? */
+static bool fetches(const struct plan *p) { return p->work.flop_s > 0 && isfinite(p->fetch_rate); }
+
+/* Of a step; to be compared among variants of one job and placement alone. The rates are a table's and the machine's own, nothing that
+ * is measured: the same choice every time. */
+static double cost(const struct plan *p)
+{
+    return fetches(p) ? plan_link_step_s(&p->work, p->fetch_rate, p->sum_rate)
+                      : p->flop_token * (1 + (double)p->device.tokens_half / p->shape.n);
+}
+
 static bool better(const struct plan *a, const struct plan *b)
 {
-    if (roomy(a) != roomy(b))
-        return roomy(a);
-    double cost_a = a->flop_token * (1 + (double)a->device.tokens_half / a->shape.n);
-    double cost_b = b->flop_token * (1 + (double)b->device.tokens_half / b->shape.n);
-    return cost_a < cost_b;
+    return roomy(a) != roomy(b) ? roomy(a) : cost(a) < cost(b);
 }
+
+/* Would more tokens a pass still hide more of the fetches? */
+static bool waits(const struct plan *p) { return fetches(p) && p->shape.n < plan_link_hidden(&p->work, p->fetch_rate); }
 
 /* The longest sequence at which one row fits with full recomputation; 0 = none. */
 static int32_t longest_fit(const struct candidate *k)
@@ -204,13 +229,15 @@ static int search(const struct candidate *k, struct plan *best, struct plan *sma
     for (enum cfg_recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
         if (c->compute.recompute != RECOMPUTE_AUTO && c->compute.recompute != r)
             continue;
+        bool more = false;
         for (int32_t mb = 1; mb <= c->train.batch; mb++) {
             struct plan p = {0};
             if (fixed ? mb != c->train.micro_batch : c->train.batch % (mb * d->cards) != 0)
                 continue;
-            if (!fixed && mb > 1 && (int64_t)mb * c->data.sequence_length > d->tokens_enough)
+            if (!fixed && mb > 1 && !more && (int64_t)mb * c->data.sequence_length > d->tokens_enough)
                 break;
             TRY(count(k, mb, r, &p, e));
+            more = waits(&p);
             if (!any || p.total_bytes < smallest->total_bytes)
                 *smallest = p;
             any = true;

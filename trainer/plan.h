@@ -8,6 +8,7 @@
 #include "trainer/config.h"
 #include "trainer/facts.h"
 #include "trainer/lora.h"
+#include "trainer/machine.h"
 #include "trainer/model.h"
 #include "trainer/plan_links.h"
 
@@ -15,12 +16,12 @@
 struct plan_ways {
     double nvlink, peer, staged; /* between two cards: a bridge, PCIe from card to card, PCIe through host memory */
     double host;                 /* from pinned host memory to a card */
+    enum machine_way own;        /* of the first three, the one NCCL takes by its own rules; WAY_UNKNOWN: the cards' names alone are known */
 };
 /* The three by PCIe of a slot, from published rates of Gen4 x16 (docs/nvlink.md): in proportion. */
 struct plan_ways plan_ways_pcie(int generation, int lanes);
 /* *w, usual for the cards, as n cards (driver's numbers) of this machine have it: narrower slots, a bridge with fewer links or none,
- * peer access or none. What NVML does not tell stays. */
-struct machine;
+ * peer access or none. Of several pairs the slowest. What NVML does not tell stays. */
 void plan_ways_machine(const struct machine *m, const int *cards, int n, struct plan_ways *w);
 
 /* What a plan has to know of a device. */
@@ -38,11 +39,18 @@ struct plan_device {
     char unequal[256];        /* the cards where they are not alike, in words; "" = they are */
     char holder[128];         /* the process that holds most of what is not free; "" = none or unknown */
 };
+/* The slowest way that a job may take which asks for `want`: what is not known of the machine is taken for the slowest. */
+enum machine_way plan_ways_taken(const struct plan_ways *w, enum cfg_interconnect want);
+/* Its rate; 0 = not known. */
+double plan_ways_rate(const struct plan_ways *w, enum machine_way way);
+
 /* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. A card whose rate is not known
  * has gemm_rate 0: its plan has memory and no time. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
 /* Dense BF16 FLOP/s of the card whose name stands in `device` (as in ops->device), by its maker's table; 0 = not in the table. */
 double plan_card_peak(const char *device);
+/* What its large products reach, by the same table; 0 = not in it. */
+double plan_card_rate(const char *device);
 /* What such a card has in slots of its own generation and 16 lanes; all 0 when it is not in the table. */
 struct plan_ways plan_card_ways(const char *device);
 /* This machine through an open backend. card: the card behind it as it was before it was opened (zero for the CPU). */
@@ -59,7 +67,9 @@ struct plan {
     double flop_token;      /* executed per token with the chosen recomputation, every position a target */
     double flop_token_min;  /* without any recomputation: what model FLOP utilisation counts */
     struct plan_work work;  /* of one step, for the links */
-    double tokens_s;        /* estimate, 0 = unknown; ways between cards left out, copies from host memory not */
+    enum machine_way way;   /* between the cards, that choice and estimate go by; WAY_UNKNOWN with one card or an unknown rate */
+    double fetch_rate, sum_rate; /* bytes a second, for `work`; INFINITY: nothing to wait for, or not known */
+    double tokens_s;        /* estimate by these rates, 0 = unknown */
     char base[192];         /* where the base lies and why, in words */
 };
 /* Choose placement, micro_batch and recompute where the job says auto, or check what it names: the first placement with which anything
@@ -73,6 +83,27 @@ void plan_estimate(struct plan *p);
 enum { PLAN_SPARE_BYTES = 300 << 20 };
 /* The tables, as `lorat plan` prints them. steps, tokens: of the whole run, 0 = unknown. */
 void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
+/* The same as one JSON object: docs/plan.md. */
+void plan_json(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
+
+/* A way that bytes can take, and what it costs. */
+struct plan_row {
+    const char *name;
+    double rate;           /* bytes a second; INFINITY: computing alone, the first row */
+    double step_s, tokens_s, sum_s; /* sum_s: of it the sum over ranks */
+    double hidden, hidden_rows; /* tokens a pass, and micro_batch, from which every fetch is hidden */
+};
+enum { PLAN_ROWS = 4 };
+/* 0 when nothing travels or the device's rate is not known. */
+int plan_rows(const struct plan *p, struct plan_row out[PLAN_ROWS]);
+/* Rows of the job that hold so many tokens. */
+double plan_rows_of(const struct plan *p, double tokens);
+/* NVLink against the way through host memory, which cards without it have of themselves. */
+struct plan_bridge {
+    double worth; /* steps' times, without over with */
+    double until; /* tokens a pass from which it is worth nothing; 0: sums alone travel */
+};
+bool plan_bridge(const struct plan *p, struct plan_bridge *out); /* false: there is none, or nothing is known */
 /* FLOP per token of one step with documents of `span` tokens. Formulas: docs/plan.md. */
 double plan_flop(const struct facts *f, const struct lora *l, enum cfg_recompute r, double span);
 /* Rows of a head chunk at n tokens: logits of at most 128 MiB. */

@@ -1,5 +1,6 @@
 /* plan_cards.c - the one table of cards: what plans for a card that is not here, shares of a card's peak and rates of links go by. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "trainer/base/nearest.h"
@@ -8,23 +9,23 @@
 #define MIB (1 << 20)
 
 /* TFLOP/s: dense BF16 with F32 sums, by the makers' tables; 0 where none of the maker's says it. nvlink: GB/s in each direction of
- * a bridge (3090: four links of 14.0625; H100 and H200: 900 both ways together); 0 = has none. PCIe: generation of its 16 lanes; 0 =
- * shares the host's memory. */
+ * a bridge (3090: four links of 14.0625; H100 and H200: 900 both ways together); 0 = has none. joins: cards that NVLink joins, two
+ * by a bridge, eight by switches. PCIe: generation of its 16 lanes; 0 = shares the host's memory. */
 static const struct {
     const char *name, *text; /* of --on; as the driver ends its name */
     double gib, tflops, nvlink;
-    int pcie;
+    int joins, pcie;
 } CARDS[] = {
-    {"3090", "RTX 3090", 24, 71, 56.25, 4},
-    {"4090", "RTX 4090", 24, 165, 0, 4},
-    {"5080", "RTX 5080", 16, 112, 0, 5},
-    {"5090", "RTX 5090", 32, 209.5, 0, 5},
-    {"4500-ada", "RTX 4500 Ada Generation", 24, 0, 0, 4},
-    {"pro-4000", "RTX PRO 4000 Blackwell", 24, 0, 0, 5},
-    {"gb10", "GB10", 119, 0, 0, 0},
-    {"l40", "L40", 48, 181, 0, 4},
-    {"h100", "H100 80GB HBM3", 79, 989, 450, 5},
-    {"h200", "H200", 140, 989, 450, 5},
+    {"3090", "RTX 3090", 24, 71, 56.25, 2, 4},
+    {"4090", "RTX 4090", 24, 165, 0, 0, 4},
+    {"5080", "RTX 5080", 16, 112, 0, 0, 5},
+    {"5090", "RTX 5090", 32, 209.5, 0, 0, 5},
+    {"4500-ada", "RTX 4500 Ada Generation", 24, 0, 0, 0, 4},
+    {"pro-4000", "RTX PRO 4000 Blackwell", 24, 0, 0, 0, 5},
+    {"gb10", "GB10", 119, 0, 0, 0, 0},
+    {"l40", "L40", 48, 181, 0, 0, 4},
+    {"h100", "H100 80GB HBM3", 79, 989, 450, 8, 5},
+    {"h200", "H200", 140, 989, 450, 8, 5},
 };
 enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
 
@@ -47,16 +48,27 @@ static int refuse(const char *name, const char *card, struct err *e)
         buf_printf(&list, "%s%s", i > 0 ? ", " : "", known[i]);
     }
     const char *near = nearest_word(card, known, N_CARDS);
-    err_set(e, ERR_USAGE, "--on %s: unknown card, expected one of %s, or 2x before it%s%s%s", name, list.n > 0 ? list.data : "",
+    err_set(e, ERR_USAGE, "--on %s: unknown card, expected one of %s, with 2x to %dx before it for several%s%s%s", name, list.n > 0 ? list.data : "", CONFIG_MAX_CARDS,
             near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
     buf_free(&list);
     return -1;
 }
 
+/* "2x", "4x", ... before a name: how long that is, and how many. */
+static size_t several(const char *name, int *cards)
+{
+    char *end;
+    long n = name[0] >= '1' && name[0] <= '9' ? strtol(name, &end, 10) : 0;
+    if (n < 2 || n > CONFIG_MAX_CARDS || *end != 'x')
+        return 0;
+    *cards = (int)n;
+    return (size_t)(end - name) + 1;
+}
+
 int plan_card(const char *name, struct plan_device *out, struct err *e)
 {
-    int cards = strncmp(name, "2x", 2) == 0 ? 2 : 1;
-    const char *card = cards == 2 ? name + 2 : name;
+    int cards = 1;
+    const char *card = name + several(name, &cards);
     for (int i = 0; i < N_CARDS; i++) {
         if (strcmp(card, CARDS[i].name) != 0)
             continue;
@@ -64,7 +76,12 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
                                     .reserve = 700 * (int64_t)MIB, .gemm_rate = LARGE_PRODUCTS * 1e12 * CARDS[i].tflops,
                                     .tokens_enough = 8192, .tokens_half = 256, .act = DT_BF16, .ways = ways_of(i)};
         out->available = out->total / 100 * 98; /* the driver keeps some for itself */
-        snprintf(out->name, sizeof out->name, "%s%s", cards == 2 ? "2 x " : "", CARDS[i].text);
+        if (cards > CARDS[i].joins)
+            out->ways.nvlink = 0;
+        if (cards > 1)
+            snprintf(out->name, sizeof out->name, "%d x %s", cards, CARDS[i].text);
+        else
+            snprintf(out->name, sizeof out->name, "%s", CARDS[i].text);
         return 0;
     }
     return refuse(name, card, e);
@@ -87,6 +104,8 @@ double plan_card_peak(const char *device)
     int i = find(device);
     return i < 0 ? 0 : 1e12 * CARDS[i].tflops;
 }
+
+double plan_card_rate(const char *device) { return LARGE_PRODUCTS * plan_card_peak(device); }
 
 struct plan_ways plan_card_ways(const char *device)
 {

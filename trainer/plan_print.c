@@ -2,7 +2,6 @@
 #include <stdio.h>
 
 #include "trainer/base/num.h"
-#include "trainer/machine.h"
 #include "trainer/plan.h"
 
 static void row(struct buf *out, const char *name, uint64_t bytes)
@@ -28,8 +27,12 @@ static void print_time(const struct plan *p, int64_t steps, int64_t tokens, stru
         buf_puts(out, "  time        unknown: neither a maker's figure nor a measurement gives this device's rate\n");
         return;
     }
-    buf_printf(out, "  time        about %.0f tokens a second%s (estimate from the rate of large products)", p->tokens_s,
-               p->device.cards > 1 && p->device.cuda ? ", computing alone" : "");
+    buf_printf(out, "  time        about %.0f tokens a second", p->tokens_s);
+    if (p->way != WAY_UNKNOWN)
+        buf_printf(out, " by %s", machine_way_name(p->way));
+    else if (p->device.cards > 1 && p->device.cuda)
+        buf_puts(out, ", computing alone");
+    buf_puts(out, " (estimate from the rate of large products)");
     if (tokens > 0) {
         buf_printf(out, "; %lld steps, %lld tokens: about ", (long long)steps, (long long)tokens);
         duration(out, (double)tokens / p->tokens_s);
@@ -50,65 +53,37 @@ static const char *brief(char out[32], double s)
     return out;
 }
 
-/* One way: its rate, the step, and what it means. */
-static void print_way(const struct plan *p, const struct config *c, const char *name, double rate, double fetch_rate, double sum_rate,
-                      struct buf *out)
+static void print_row(const struct plan *p, const struct plan_row *r, struct buf *out)
 {
     char step[32], sum[32], gb[16] = "-";
-    const struct plan_work *w = &p->work;
-    if (isfinite(rate))
-        snprintf(gb, sizeof gb, "%.1f", rate / 1e9);
-    buf_printf(out, "    %-28s %6s %9s %9.0f", name, gb, brief(step, plan_link_step_s(w, fetch_rate, sum_rate)),
-               plan_link_tokens_s(w, fetch_rate, sum_rate));
-    if (!isfinite(rate))
+    if (isfinite(r->rate))
+        snprintf(gb, sizeof gb, "%.1f", r->rate / 1e9);
+    buf_printf(out, "    %-28s %6s %9s %9.0f", r->name, gb, brief(step, r->step_s), r->tokens_s);
+    if (!isfinite(r->rate))
         buf_puts(out, "\n");
-    else if (w->fetch_bytes > 0) {
-        double hidden = plan_link_hidden(w, fetch_rate);
-        buf_printf(out, "   %.0f (micro_batch %.0f)\n", hidden, fmax(1, ceil(hidden / c->data.sequence_length)));
-    } else
-        buf_printf(out, "   %s\n", brief(sum, plan_link_sum_s(w, sum_rate)));
+    else if (p->work.fetch_bytes > 0)
+        buf_printf(out, "   %.0f (micro_batch %.0f)\n", r->hidden, r->hidden_rows);
+    else
+        buf_printf(out, "   %s\n", brief(sum, r->sum_s));
 }
 
-/* What the bridge is worth against the fastest way without it that such cards have of themselves. */
-static void print_bridge(const struct plan *p, const struct config *c, double copies, struct buf *out)
+static void print_links(const struct plan *p, struct buf *out)
 {
-    const struct plan_ways *y = &p->device.ways;
-    const struct plan_work *w = &p->work;
-    bool sharded = p->shape.place.kind == FROZEN_SHARDED;
-    if (y->nvlink == 0 || y->staged == 0)
+    struct plan_row rows[PLAN_ROWS];
+    struct plan_bridge bridge;
+    int n = plan_rows(p, rows);
+    if (n > 0)
+        buf_printf(out, "  %-30s %6s %9s %9s   %s\n", "links", "GB/s", "a step", "tokens/s",
+                   p->work.fetch_bytes > 0 ? "tokens a pass that hide the copies" : "of it the sum");
+    for (int i = 0; i < n; i++)
+        print_row(p, &rows[i], out);
+    if (!plan_bridge(p, &bridge))
         return;
-    double with = plan_link_step_s(w, sharded ? y->nvlink : copies, y->nvlink);
-    double without = plan_link_step_s(w, sharded ? y->staged : copies, y->staged);
-    buf_printf(out, "    the bridge is worth %.2f times %s at %d tokens a pass%s", without / with, machine_way_name(WAY_HOST), w->tokens,
-               without / with < 1.02 ? ": no difference" : "");
-    if (sharded && w->tokens < plan_link_hidden(w, y->staged))
-        buf_printf(out, "; it stops mattering at %.0f (micro_batch %.0f)", plan_link_hidden(w, y->staged),
-                   ceil(plan_link_hidden(w, y->staged) / c->data.sequence_length));
+    buf_printf(out, "    the bridge is worth %.2f times %s at %d tokens a pass%s", bridge.worth, machine_way_name(WAY_HOST), p->work.tokens,
+               bridge.worth < 1.02 ? ": no difference" : "");
+    if (p->work.tokens < bridge.until)
+        buf_printf(out, "; it stops mattering at %.0f (micro_batch %.0f)", bridge.until, plan_rows_of(p, bridge.until));
     buf_puts(out, "\n");
-}
-
-static void print_links(const struct plan *p, const struct config *c, struct buf *out)
-{
-    const struct plan_ways *y = &p->device.ways;
-    const struct plan_work *w = &p->work;
-    const struct {
-        enum machine_way way;
-        double rate;
-    } pair[] = {{WAY_NVLINK, y->nvlink}, {WAY_PEER, y->peer}, {WAY_HOST, y->staged}};
-    bool host = p->shape.place.kind == FROZEN_HOST, two = p->device.cards == 2;
-    double copies = host && y->host > 0 ? y->host : INFINITY;
-    if (p->tokens_s <= 0 || (!two && !isfinite(copies)) || p->device.cards > 2 || y->staged + y->peer + y->nvlink + y->host == 0)
-        return;
-    buf_printf(out, "  %-30s %6s %9s %9s   %s\n", "links", "GB/s", "a step", "tokens/s",
-               w->fetch_bytes > 0 ? "tokens a pass that hide the copies" : "of it the sum");
-    print_way(p, c, "computing alone", INFINITY, INFINITY, INFINITY, out);
-    if (isfinite(copies) && !two)
-        print_way(p, c, "copies from host memory", copies, copies, INFINITY, out);
-    for (size_t i = 0; two && i < sizeof pair / sizeof *pair; i++)
-        if (pair[i].rate > 0)
-            print_way(p, c, machine_way_name(pair[i].way), pair[i].rate, host ? copies : pair[i].rate, pair[i].rate, out);
-    if (two)
-        print_bridge(p, c, copies, out);
 }
 
 void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out)
@@ -140,5 +115,5 @@ void plan_print(const struct plan *p, const struct config *c, const struct facts
                num_format_bytes(left, (uint64_t)p->device.available),
                num_format_bytes((char[32]){0}, (uint64_t)(p->device.available - p->total_bytes)));
     print_time(p, steps, tokens, out);
-    print_links(p, c, out);
+    print_links(p, out);
 }

@@ -1,4 +1,5 @@
-/* plan_ways.c - rates of the ways to and between cards: what is usual of a PCIe slot, and what this machine really has. */
+/* plan_ways.c - rates of the ways to and between cards: what is usual of a PCIe slot, what this machine really has, and which of them
+ * a job counts on. */
 #include <math.h>
 
 #include "trainer/machine.h"
@@ -21,21 +22,54 @@ static void by_slot(const struct link_card *c, struct plan_ways *w)
     w->host = fmin(w->host, slot.host);
 }
 
-void plan_ways_machine(const struct machine *m, const int *cards, int n, struct plan_ways *w)
+/* A pair's bridge into w->nvlink, its way into *slowest. False: NVML does not know the two. */
+static bool by_pair(const struct machine *m, int one, int other, double nvlink, struct plan_ways *w, enum machine_way *slowest)
 {
     char why[160];
+    const struct link_card *a = machine_card(m, one), *b = machine_card(m, other);
+    const struct link_pair *p = machine_pair(m, one, other);
+    if (a == NULL || b == NULL || p == NULL)
+        return false;
+    int up = machine_bridges(m, a, b, NULL);
+    w->nvlink = fmin(w->nvlink, up > 0 ? nvlink * up / a->n_links : 0);
+    enum machine_way way = machine_way(m, p, why);
+    if (way == WAY_UNKNOWN)
+        way = WAY_HOST;
+    if (way > *slowest) /* the enumeration runs from fast to slow */
+        *slowest = way;
+    return true;
+}
+
+void plan_ways_machine(const struct machine *m, const int *cards, int n, struct plan_ways *w)
+{
+    struct plan_ways usual = *w;
+    enum machine_way slowest = WAY_NVLINK;
     if (m->nvml <= 0)
         return;
     for (int i = 0; i < n; i++)
         by_slot(machine_card(m, cards[i]), w);
-    if (n != 2)
+    for (int i = 0; i < n; i++)
+        for (int k = i + 1; k < n; k++) {
+            if (!by_pair(m, cards[i], cards[k], usual.nvlink, w, &slowest))
+                return;
+        }
+    if (n < 2)
         return;
-    const struct link_card *a = machine_card(m, cards[0]), *b = machine_card(m, cards[1]);
-    const struct link_pair *p = machine_pair(m, cards[0], cards[1]);
-    if (a == NULL || b == NULL || p == NULL)
-        return;
-    int up = machine_bridges(m, a, b, NULL);
-    w->nvlink = up > 0 ? w->nvlink * up / a->n_links : 0;
-    if (machine_way(m, p, why) != WAY_PEER) /* over a bridge NCCL's peer copies are the bridge's */
+    if (slowest != WAY_PEER) /* over a bridge NCCL's peer copies are the bridge's */
         w->peer = 0;
+    w->own = slowest;
+}
+
+enum machine_way plan_ways_taken(const struct plan_ways *w, enum cfg_interconnect want)
+{
+    if (want == INTERCONNECT_NVLINK)
+        return WAY_NVLINK;
+    if (w->own == WAY_UNKNOWN || (want == INTERCONNECT_PCIE && w->nvlink > 0)) /* off a bridge means no peer copies */
+        return WAY_HOST;
+    return w->own;
+}
+
+double plan_ways_rate(const struct plan_ways *w, enum machine_way way)
+{
+    return way == WAY_NVLINK ? w->nvlink : way == WAY_PEER ? w->peer : way == WAY_HOST ? w->staged : 0;
 }

@@ -7,16 +7,16 @@
 #include "trainer/base/io.h"
 #include "trainer/base/mem.h"
 #include "trainer/job.h"
-#include "trainer/machine.h"
 #include "trainer/verb_job.h"
 #include "trainer/verbs.h"
 
 static const struct option_row rows[] = {
     SET_ROW,
     {"on", "CARD",
-     "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or two of them, as in "
-     "2x3090",
+     "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or several of them, as "
+     "in 2x3090",
      0, false},
+    {"json", NULL, "one JSON object instead of tables, in bytes and seconds", 0, false},
 };
 static const struct option_table table = {
     .verb = "plan",
@@ -85,20 +85,6 @@ static void measure_here(struct job *j)
         j->device.gemm_rate = fmax(j->device.gemm_rate, measure_products(j->ops, 4096, 4096));
 }
 
-/* The ways to and between the chosen cards, as they stand in this machine. */
-static void ways_here(struct job *j)
-{
-    int cards[DEVICE_MAX_CARDS];
-    struct machine *m = mem_alloc(1, sizeof *m);
-    if (m == NULL)
-        return;
-    for (int i = 0; i < j->ranks->n; i++)
-        cards[i] = j->ranks->cards[i].index;
-    machine_read(m);
-    plan_ways_machine(m, cards, j->ranks->n, &j->plan.device.ways);
-    mem_free(m);
-}
-
 static int plan_job(const struct options *o, struct job *j, struct err *e)
 {
     int64_t steps, tokens;
@@ -114,12 +100,10 @@ static int plan_job(const struct options *o, struct job *j, struct err *e)
     if (j->ops != NULL) {
         j->plan.work.flop_s = 0.6 * j->device.gemm_rate; /* the share of the products' rate that whole steps reach */
         j->plan.work.tokens_half = 0;
-        if (j->ranks->cuda)
-            ways_here(j);
         plan_estimate(&j->plan);
     }
     TRY(count_run(j, &steps, &tokens, e));
-    plan_print(&j->plan, &j->c, &j->source.facts, steps, tokens, &out);
+    (options_given(o, "json") ? plan_json : plan_print)(&j->plan, &j->c, &j->source.facts, steps, tokens, &out);
     if (out.failed)
         return mem_fail(e, "the plan's text", out.n);
     fputs(out.data, stdout);

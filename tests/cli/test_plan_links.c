@@ -204,8 +204,20 @@ static void test_cards(void)
         CHECK_NEAR(plan_card_peak(cards[i].driver), cards[i].peak, 1);
         CHECK_NEAR(d.gemm_rate, 0.85 * cards[i].peak, 1);
         CHECK_NEAR((double)d.total / (1 << 30), cards[i].gib, 1e-9);
-        CHECK(memcmp(&ways, &d.ways, sizeof ways) == 0);
+        CHECK(ways.nvlink == d.ways.nvlink && ways.peer == d.ways.peer && ways.staged == d.ways.staged && ways.host == d.ways.host);
+        CHECK_NEAR(plan_card_rate(cards[i].driver), d.gemm_rate, 1);
         CHECK((ways.host > 0) == (strcmp(cards[i].on, "gb10") != 0));
+    }
+    /* A bridge joins two cards, switches join eight. */
+    CHECK(card("2x3090").ways.nvlink > 0 && card("3x3090").ways.nvlink == 0 && card("8xh100").ways.nvlink > 0);
+    CHECK_INT(card("4x3090").cards, 4);
+    CHECK_STR(card("4x3090").name, "4 x RTX 3090");
+    static const char *const wrong[] = {"1x3090", "17x3090", "02x3090", "2xx3090", "2x", "x3090", "-2x3090", "2 x3090"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct plan_device d;
+        struct err e = {0};
+        CHECK_INT(plan_card(wrong[i], &d, &e), -1);
+        CHECK_HAS(e.text, "unknown card");
     }
     static const char *const others[] = {"NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA RTX PRO 4000 Blackwell SFF Edition", "NVIDIA L40S",
                                          "NVIDIA GeForce RTX 3090 Ti"};
@@ -215,18 +227,56 @@ static void test_cards(void)
     }
 }
 
-static struct plan_ways ways_of(const char *machine)
+static void read_machine(const char *name, struct machine *m)
 {
     char path[256], *text;
     size_t n;
     struct err e = {0};
+    snprintf(path, sizeof path, "tests/machines/%s.json", name);
+    CHECK_OK(io_read_file(path, ERR_DATA, 1 << 20, &text, &n, &e), &e);
+    CHECK_OK(machine_parse(text, n, path, m, &e), &e);
+    mem_free(text);
+}
+
+static struct plan_ways ways_of(const char *machine)
+{
     static struct machine m;
     struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090");
-    snprintf(path, sizeof path, "tests/machines/%s.json", machine);
-    CHECK_OK(io_read_file(path, ERR_DATA, 1 << 20, &text, &n, &e), &e);
-    CHECK_OK(machine_parse(text, n, path, &m, &e), &e);
+    read_machine(machine, &m);
     plan_ways_machine(&m, (int[]){0, 1}, 2, &w);
-    mem_free(text);
+    return w;
+}
+
+/* Four cards, 0 and 1 bridged and 2 and 3: among four the slowest pair counts, among the bridged two the bridge. others: what the driver
+ * says of peer access between the pairs. */
+static struct plan_ways ways_of_four(int64_t others, int n)
+{
+    static struct machine m;
+    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090");
+    read_machine("bridged", &m);
+    m.n_cards = 4;
+    m.n_pairs = 0;
+    for (int i = 2; i < 4; i++) {
+        m.card[i] = m.card[i - 2];
+        m.card[i].index = i;
+        m.card[i].pci[9] = '8'; /* 00000000:01:00.0 and :21: become :82: and :83: */
+        m.card[i].pci[10] = (char)('0' + i);
+    }
+    for (int i = 0; i < m.card[2].n_links; i++) {
+        snprintf(m.card[2].link[i].remote, sizeof m.card[2].link[i].remote, "%s", m.card[3].pci);
+        snprintf(m.card[3].link[i].remote, sizeof m.card[3].link[i].remote, "%s", m.card[2].pci);
+    }
+    struct link_pair usual = m.pair[0];
+    for (int a = 0; a < 4; a++)
+        for (int b = a + 1; b < 4; b++) {
+            struct link_pair *p = &m.pair[m.n_pairs++];
+            *p = usual;
+            p->a = a;
+            p->b = b;
+            if (a / 2 != b / 2)
+                p->peer = p->cuda_peer = others;
+        }
+    plan_ways_machine(&m, (int[]){0, 1, 2, 3}, n, &w);
     return w;
 }
 
@@ -234,11 +284,11 @@ static struct plan_ways ways_of(const char *machine)
 static void test_machines(void)
 {
     struct plan_ways usual = plan_card_ways("NVIDIA GeForce RTX 3090"), w = ways_of("bridged");
-    CHECK(w.nvlink == usual.nvlink && w.peer == 0 && w.staged == usual.staged && w.host == usual.host);
+    CHECK(w.nvlink == usual.nvlink && w.peer == 0 && w.staged == usual.staged && w.host == usual.host && w.own == WAY_NVLINK);
     w = ways_of("unbridged");
-    CHECK(w.nvlink == 0 && w.peer == 0 && w.staged == usual.staged);
+    CHECK(w.nvlink == 0 && w.peer == 0 && w.staged == usual.staged && w.own == WAY_HOST);
     w = ways_of("peer_pcie");
-    CHECK(w.nvlink == 0 && w.peer == usual.peer && w.staged == usual.staged);
+    CHECK(w.nvlink == 0 && w.peer == usual.peer && w.staged == usual.staged && w.own == WAY_PEER);
     w = ways_of("half_bridged");
     CHECK(w.nvlink > 0 && w.nvlink < usual.nvlink);
     w = ways_of("bridged_elsewhere");
@@ -246,6 +296,12 @@ static void test_machines(void)
     w = ways_of("slot_x4"); /* the narrower of the two sets the pace */
     CHECK_NEAR(w.staged, usual.staged / 4, 1);
     CHECK_NEAR(w.host, usual.host / 4, 1);
+    w = ways_of_four(1, 4);
+    CHECK(w.nvlink == 0 && w.peer == usual.peer && w.own == WAY_PEER);
+    w = ways_of_four(0, 4);
+    CHECK(w.nvlink == 0 && w.peer == 0 && w.own == WAY_HOST);
+    w = ways_of_four(0, 2);
+    CHECK(w.nvlink == usual.nvlink && w.own == WAY_NVLINK);
     CHECK_NEAR(plan_ways_pcie(3, 16).host, usual.host / 2, 1);
     CHECK_NEAR(plan_ways_pcie(5, 8).host, usual.host, 1);
 }
