@@ -69,8 +69,8 @@ int placement_room(int64_t bytes, int ranks, struct err *e)
     FAIL(e, ERR_DEVICE,
          "model.placement: host: the base's blocks take %s of host memory%s, %s with the program, expected at most the %s that are "
          "free of %s. End other programs or choose a smaller model; %s",
-         num_format_bytes(blocks, (uint64_t)bytes), each, num_format_bytes(needs, (uint64_t)need), num_format_bytes(has, (uint64_t)free_bytes),
-         num_format_bytes(all, (uint64_t)total_bytes),
+         num_format_bytes(blocks, (uint64_t)bytes), each, num_format_bytes(needs, (uint64_t)need),
+         num_format_bytes(has, (uint64_t)free_bytes), num_format_bytes(all, (uint64_t)total_bytes),
          ranks > 1 ? "compute.parallel: sharded needs none"
                    : "over several cards compute.parallel: sharded needs none");
 }

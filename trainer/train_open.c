@@ -342,7 +342,8 @@ static int warn_unequal(struct run *r, struct err *e)
         return 0;
     TRY(train_ranks_slowest(r->job.ranks, &r->job.comm, r->job.gemm_rate, slowest, sizeof slowest, e));
     if (r->lead)
-        log_warn("%s: not alike; every step takes as long as the slower of them needs%s%s", d->unequal, slowest[0] != '\0' ? ": " : "", slowest);
+        log_warn("%s: not alike; every step takes as long as the slower of them needs%s%s", d->unequal, slowest[0] != '\0' ? ": " : "",
+                 slowest);
     return 0;
 }
 
@@ -353,8 +354,10 @@ static int test_links(struct run *r, struct err *e)
     if (r->job.comm.ranks < 2 || r->job.ops->unified)
         return 0;
     TRY(plugin_cuda(&plugin, e));
-    return preflight(&r->job.comm, r->job.ops,
-                     &(struct preflight_options){.bytes = plugin->simulated ? SIMULATED_BYTES : 0, .least_gb_s = plugin->simulated ? 0 : 2}, NULL, e);
+    struct preflight_options o = {.least_gb_s = 2};
+    if (plugin->simulated)
+        o = (struct preflight_options){.bytes = SIMULATED_BYTES};
+    return preflight(&r->job.comm, r->job.ops, &o, NULL, e);
 }
 
 static void rank_tick(void *arg)

@@ -12,8 +12,8 @@
 #include "trainer/base/io.h"
 
 #define MIB ((int64_t)1 << 20)
-#define V2 "/sys/fs/cgroup/"
-#define V1 "/sys/fs/cgroup/memory/"
+#define V2  "/sys/fs/cgroup/"
+#define V1  "/sys/fs/cgroup/memory/"
 
 struct file {
     const char *path, *text;
@@ -43,24 +43,38 @@ static void check_memory(const struct file *these, int64_t free_mib, int64_t tot
     CHECK_INT(total_bytes, total_mib * MIB);
 }
 
-#define MEMINFO {"/proc/meminfo", "MemTotal:  8388608 kB\nMemFree:  1024 kB\nMemAvailable:  4194304 kB\n"}
+#define MEMINFO                                                                                                                  \
+    {                                                                                                                            \
+        "/proc/meminfo", "MemTotal:  8388608 kB\nMemFree:  1024 kB\nMemAvailable:  4194304 kB\n"                                 \
+    }
 
 int main(void)
 {
     static const struct file plain[] = {MEMINFO, {NULL, NULL}};
-    static const struct file container[] = {MEMINFO, {"/proc/self/cgroup", "0::/\n"}, {V2 "memory.max", "2147483648\n"},
+    static const struct file container[] = {MEMINFO,
+                                            {"/proc/self/cgroup", "0::/\n"},
+                                            {V2 "memory.max", "2147483648\n"},
                                             {V2 "memory.current", "1073741824\n"},
-                                            {V2 "memory.stat", "anon 1\ninactive_file 536870912\nactive_file 7\n"}, {NULL, NULL}};
+                                            {V2 "memory.stat", "anon 1\ninactive_file 536870912\nactive_file 7\n"},
+                                            {NULL, NULL}};
     static const struct file no_limit[] = {MEMINFO, {V2 "memory.max", "max\n"}, {V2 "memory.current", "5\n"}, {NULL, NULL}};
     static const struct file full[] = {MEMINFO, {V2 "memory.max", "1048576\n"}, {V2 "memory.current", "2097152\n"}, {NULL, NULL}};
     /* The group above this process's is the tighter one. */
-    static const struct file nested[] = {MEMINFO, {"/proc/self/cgroup", "1:name=systemd:/x\n0::/user.slice/run.scope\n"},
-                                         {V2 "user.slice/run.scope/memory.max", "3221225472\n"}, {V2 "user.slice/run.scope/memory.current", "0\n"},
-                                         {V2 "user.slice/memory.max", "1073741824\n"}, {V2 "user.slice/memory.current", "268435456\n"}, {NULL, NULL}};
-    static const struct file version_1[] = {MEMINFO, {"/proc/self/cgroup", "5:cpu:/a\n4:memory:/docker/b\n"},
-                                            {V1 "docker/b/memory.limit_in_bytes", "1073741824\n"}, {V1 "docker/b/memory.usage_in_bytes", "524288000\n"},
+    static const struct file nested[] = {MEMINFO,
+                                         {"/proc/self/cgroup", "1:name=systemd:/x\n0::/user.slice/run.scope\n"},
+                                         {V2 "user.slice/run.scope/memory.max", "3221225472\n"},
+                                         {V2 "user.slice/run.scope/memory.current", "0\n"},
+                                         {V2 "user.slice/memory.max", "1073741824\n"},
+                                         {V2 "user.slice/memory.current", "268435456\n"},
+                                         {NULL, NULL}};
+    static const struct file version_1[] = {MEMINFO,
+                                            {"/proc/self/cgroup", "5:cpu:/a\n4:memory:/docker/b\n"},
+                                            {V1 "docker/b/memory.limit_in_bytes", "1073741824\n"},
+                                            {V1 "docker/b/memory.usage_in_bytes", "524288000\n"},
                                             {V1 "docker/b/memory.stat", "cache 9\ntotal_inactive_file 104857600\n"},
-                                            {V1 "memory.limit_in_bytes", "9223372036854771712\n"}, {V1 "memory.usage_in_bytes", "1\n"}, {NULL, NULL}};
+                                            {V1 "memory.limit_in_bytes", "9223372036854771712\n"},
+                                            {V1 "memory.usage_in_bytes", "1\n"},
+                                            {NULL, NULL}};
     static const struct file none[] = {{NULL, NULL}};
     struct io_table table = io_libc;
     int64_t free_bytes, total_bytes;

@@ -1,6 +1,6 @@
-/* `lorat bench comm` over CPU ranks: every size of both calls is there, its result right, its rates as nccl-tests defines them. A sum
- * that is off by its last bit and a gather that exchanges two words, on one rank, end it with exit code 10.
- * ARGS: the program, and the one whose ranks go wrong on request (tests/ranks/lorat_ranks.c). */
+/* `lorat bench comm` over CPU ranks: every size of both calls is there, its result right, its rates as nccl-tests defines them. A
+ * sum that is off by its last bit and a gather that exchanges two words, on one rank, end it with exit code 10. ARGS: the
+ * program, and the one whose ranks go wrong on request (tests/ranks/lorat_ranks.c). */
 #include "tests/check.h"
 #include "trainer/base/json.h"
 

@@ -9,6 +9,7 @@
 #include "trainer/base/err.h"
 
 #define JOB "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set compute.gpus=%s --set name=%s"
+#define LONG " --set train.max_steps=2000"
 
 static void test_bits(void)
 {
@@ -65,8 +66,7 @@ static void test_tuned(void)
 static pid_t begin(const char *name, const char *more, pid_t ranks[8])
 {
     char path[128];
-    pid_t run = e2e_start(&(struct e2e_how){0}, JOB " --set train.max_steps=2000 --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]",
-                          name, more);
+    pid_t run = e2e_start(&(struct e2e_how){0}, JOB LONG " --set checkpoint.keep=2000 --set compute.peer_timeout=3 %s", "[0,1]", name, more);
     double start = e2e_now();
     snprintf(path, sizeof path, "runs/%s/checkpoints/step-00000003", name);
     while (!e2e_exists(path) && e2e_running(run) && e2e_now() - start < 60)
@@ -115,7 +115,7 @@ static void test_stopped(const char *name, int rank)
     CHECK_HAS(e2e_out, "stopped: at step ");
     CHECK_INT(e2e_found(name, &rejected), e2e_last_saved());
     check_nobody_left(ranks);
-    E2E_RUN(75, JOB " --set train.max_steps=2000 --set compute.parallel=sharded --resume --stop-after %lld", "[0,1]", name,
+    E2E_RUN(75, JOB LONG " --set compute.parallel=sharded --resume --stop-after %lld", "[0,1]", name,
             (long long)e2e_last_saved() + 1);
 }
 
@@ -124,7 +124,7 @@ static void test_broken(const char *name, const char *fault, const char *more, c
 {
     bool rejected;
     setenv("LORAT_SIM_FAIL", fault, 1);
-    E2E_RUN(ERR_DEVICE, JOB " --set train.max_steps=2000 --set compute.peer_timeout=3 %s", "[0,1]", name, more);
+    E2E_RUN(ERR_DEVICE, JOB LONG " --set compute.peer_timeout=3 %s", "[0,1]", name, more);
     unsetenv("LORAT_SIM_FAIL");
     CHECK_HAS(e2e_out, says);
     CHECK_HAS(e2e_out, also);
@@ -133,7 +133,7 @@ static void test_broken(const char *name, const char *fault, const char *more, c
     int64_t step = e2e_found(name, &rejected);
     CHECK(begun ? step > 0 && !rejected : step < 0);
     if (begun)
-        E2E_RUN(75, JOB " --set train.max_steps=2000 --resume --stop-after %lld", "[0,1]", name, (long long)step + 1);
+        E2E_RUN(75, JOB LONG " --resume --stop-after %lld", "[0,1]", name, (long long)step + 1);
 }
 
 int main(int argc, char **argv)
@@ -153,7 +153,8 @@ int main(int argc, char **argv)
     test_lost("stop-sharded", 1, SIGSTOP, "--set compute.parallel=sharded", "rank 1 has not moved for 3 s");
     test_stopped("term-1", 1);
     test_broken("launch", "launch:1000:719@1", "", "rank 1 at step ", "unspecified launch failure", true);
-    test_broken("launch-sharded", "launch:1000:719@1", "--set compute.parallel=sharded", "rank 1 at step ", "unspecified launch failure", true);
+    test_broken("launch-sharded", "launch:1000:719@1", "--set compute.parallel=sharded", "rank 1 at step ", "unspecified launch failure",
+                true);
     test_broken("memory", "cudaMalloc:6:2@1", "", "rank 1", "memory", false);
     return e2e_end();
 }

@@ -1,6 +1,6 @@
-/* test_rank_faults.c - the program with one rank that goes wrong (lorat_ranks.c, argv[1]); argv[3] is the plug-in of the simulated
- * card. P6: ranks whose job, dataset, base or lorat differs are refused at the start, and nothing was changed. P8: a rank that never
- * comes or dies at once is named in time. Wrong bytes and sums between cards end a run before its first step. */
+/* test_rank_faults.c - the program with one rank that goes wrong (lorat_ranks.c, argv[1]); argv[3] is the plug-in of the
+ * simulated card. P6: ranks whose job, dataset, base or lorat differs are refused at the start, and nothing was changed. P8: a
+ * rank that never comes or dies at once is named in time. Wrong bytes and sums between cards end a run before its first step. */
 #include "tests/e2e/e2e.h"
 #include "trainer/base/io.h"
 #include "trainer/base/err.h"
@@ -75,7 +75,8 @@ static void test_no_room(void)
 {
     e2e_write("meminfo", "MemTotal:        4194304 kB\nMemAvailable:     204800 kB\n");
     fault("0:open:/proc/meminfo=meminfo");
-    E2E_RUN(ERR_DEVICE, "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set model.placement=host --set name=room");
+    E2E_RUN(ERR_DEVICE,
+            "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set model.placement=host --set name=room");
     check_message("of host memory, once for each of 2 ranks, ");
     CHECK_HAS(e2e_out, "with the program, expected at most the 200.0 MiB that are free of 4.0 GiB. End other programs");
     CHECK(!e2e_exists("runs/room"));
@@ -100,7 +101,8 @@ int main(int argc, char **argv)
     test_different("1:open:d.h5=other.h5", "rank 1: another dataset than rank 0");
     test_different(base, "rank 1: another base model than rank 0");
     test_different_at_resume();
-    test_never_there("1:never", "rank 1 has not moved for 3 s at step 0 (starting), expected progress. It was ended; nothing was changed");
+    test_never_there("1:never",
+                     "rank 1 has not moved for 3 s at step 0 (starting), expected progress. It was ended; nothing was changed");
     test_never_there("0:never", "rank 0 has not moved for 3 s at step 0 (starting)");
     test_never_there("1:die", "rank 1 was killed by signal 9 (Killed) at step 0 (starting)");
     setenv("LORAT_CUDA", argv[3], 1);

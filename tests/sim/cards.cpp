@@ -1,8 +1,9 @@
 /* cards.cpp - the simulated cards, the errors of the runtime, and errors on request.
  *
  * LORAT_SIM_FAIL="cudaMalloc:3:2" lets the third call of cudaMalloc return error 2, "cudaMalloc:3:2@1" the third one on card 1;
- * several such entries stand with commas between them; "launch" is any kernel. Errors of a kind that a real card tells only after the work has run (an illegal address)
- * are queued with the work, come from whatever waits for it, and stay until the process ends, as CUDA's do. */
+ * several such entries stand with commas between them; "launch" is any kernel. Errors of a kind that a real card tells only after
+ * the work has run (an illegal address) are queued with the work, come from whatever waits for it, and stay until the process ends,
+ * as CUDA's do. */
 #include "tests/sim/sim.h"
 
 #include <map>

@@ -16,7 +16,8 @@ static void read_text(const char *path, char text[TEXT_BYTES])
     size_t n = 0;
     ssize_t got;
     int fd = io->open(path, O_RDONLY | O_CLOEXEC, 0);
-    while (fd >= 0 && n < TEXT_BYTES - 1 && ((got = io->read(fd, text + n, TEXT_BYTES - 1 - n)) > 0 || (got < 0 && errno == EINTR)))
+    while (fd >= 0 && n < TEXT_BYTES - 1 &&
+           ((got = io->read(fd, text + n, TEXT_BYTES - 1 - n)) > 0 || (got < 0 && errno == EINTR)))
         n += got > 0 ? (size_t)got : 0;
     if (fd >= 0)
         io->close(fd);
@@ -40,8 +41,9 @@ static int64_t number(const char *path, const char *key)
 static const struct version {
     const char *mount, *mine; /* the line of /proc/self/cgroup that names this process's group begins or goes on so */
     const char *limit, *usage, *cache;
-} versions[] = {{"/sys/fs/cgroup", "0::", "memory.max", "memory.current", "\ninactive_file "},
-                {"/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes", "\ntotal_inactive_file "}};
+} versions[] = {
+    {"/sys/fs/cgroup", "0::", "memory.max", "memory.current", "\ninactive_file "},
+    {"/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes", "\ntotal_inactive_file "}};
 
 /* What one group leaves of its limit. */
 static void limit_by_group(const struct version *v, const char *group, int64_t *free_bytes, int64_t *total_bytes)
