@@ -176,6 +176,41 @@ int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f
     return 0;
 }
 
+/* The step of the newest checkpoint's folder, whether or not it verifies; 0: there is none. */
+static int64_t newest_step(const char *run_dir)
+{
+    char path[PATH_BYTES], **names, *end;
+    size_t n;
+    int64_t newest = 0;
+    snprintf(path, sizeof path, "%s/checkpoints", run_dir);
+    if (io_list(path, &names, &n, NULL) != 0)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        long long step = strncmp(names[i], "step-", 5) == 0 ? strtoll(names[i] + 5, &end, 10) : 0;
+        if (step > newest && *end == '\0')
+            newest = step;
+    }
+    io_list_free(names, n);
+    return newest;
+}
+
+int32_t choices_micro_batch(const char *run_dir)
+{
+    char path[PATH_BYTES], *record;
+    size_t n;
+    long rows = 0;
+    int64_t step = newest_step(run_dir);
+    snprintf(path, sizeof path, "%s/" CHOICES_FILE, run_dir);
+    if (step == 0 || io_read_file(path, ERR_STATE, MOST_BYTES, &record, &n, NULL) != 0)
+        return 0;
+    const char *part = choices_part(record, step, &n);
+    const char *value = part != NULL ? choices_value(part, "micro_batch", &n) : NULL;
+    if (value != NULL)
+        rows = strtol(value, NULL, 10);
+    free(record);
+    return rows > 0 && rows <= 65536 ? (int32_t)rows : 0;
+}
+
 /* The attention, which is chosen with the first step, against the one before it. */
 static void hold_attention(struct choices *c)
 {

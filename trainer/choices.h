@@ -31,6 +31,9 @@ int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f
 void choices_settle(struct choices *c, struct ops *o);
 void choices_close(struct choices *c); /* zero is closed */
 
+/* Rows at a time that a run's newest checkpoint was made with; 0: there is none, or it is not known. Reads only. */
+int32_t choices_micro_batch(const char *run_dir);
+
 /* Pure. The value of a key among lines, NULL when it is not there; n its length. */
 const char *choices_value(const char *lines, const char *key, size_t *n);
 /* Pure. Keys whose values differ, a line each ("  device: A -> B"): those that other bits follow from into `bits`, those of the

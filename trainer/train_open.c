@@ -402,6 +402,8 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     if (r->lead)
         TRY(check_run_dir(r, e));
     TRY(io_mkdirs(".cache/lorat", e));
+    if (t->resume)
+        r->job.micro_batch_before = choices_micro_batch(r->job.run_dir);
     if (job_plan(&r->job, NULL, false, e) != 0) {
         struct err also = {0};
         if (!io_exists(c->model.path) && job_need_dataset(c, &also) != 0) { /* both are missing: say both at once */

@@ -44,6 +44,19 @@ static void test_step_by_step(void)
     CHECK(e2e_same_state("straight", "each", STEPS));
 }
 
+/* auto goes on with the rows at a time that the steps before were made with, and ends in the bytes of a run that always had them. */
+static void test_auto(void)
+{
+    E2E_RUN(0, "train job.yaml --set name=chosen --set train.max_steps=1 --set train.micro_batch=auto");
+    CHECK_HAS(e2e_out, "steps of 4 rows (1 x 4)");
+    E2E_RUN(0, "train job.yaml --quiet --set name=ones --set train.max_steps=%d --set train.micro_batch=1", STEPS);
+    E2E_RUN(75, "train job.yaml --quiet --set name=kept --set train.max_steps=%d --set train.micro_batch=1 --stop-after 3", STEPS);
+    E2E_RUN(0, "train job.yaml --set name=kept --set train.max_steps=%d --set train.micro_batch=auto --resume", STEPS);
+    CHECK_HAS(e2e_out, "steps of 4 rows (4 x 1)");
+    CHECK(strstr(e2e_out, "may round otherwise") == NULL);
+    CHECK(e2e_same_state("ones", "kept", STEPS));
+}
+
 static void test_verify(void)
 {
     E2E_RUN(0, "verify resume job.yaml --steps 4 --stop 1");
@@ -140,6 +153,7 @@ int main(int argc, char **argv)
     test_every_k("--set train.micro_batch=1 --set train.warmup_steps=4");
     test_every_k("--set compute.precision=bf16 --set train.schedule=linear --set train.weight_decay=0.1");
     test_step_by_step();
+    test_auto();
     test_verify();
     test_recompute("tiny-llama");
     test_recompute("tiny-qwen3");
