@@ -88,7 +88,8 @@ const struct config_key config_keys[] = {
     {"train.micro_batch", TYPE_INT32, FIELD(train.micro_batch), RANGE(1, 65536), .zero = "auto", .preset = "auto",
      .resume = RESUME_FREE,
      .meaning =
-         "Rows that go through the model at a time; divides batch. auto is the largest that fits. Changes nothing but rounding.",
+         "Rows that go through the model at a time; divides batch. auto: with compute.recompute the fastest that fits. Changes "
+         "nothing but rounding.",
      .cost = "Activations: see data.sequence_length. `lorat plan JOB` prints them."},
     {"train.learning_rate", TYPE_NUMBER, FIELD(train.learning_rate), RANGE(0, 10), .preset = "2.0e-4", .resume = RESUME_SAID,
      .meaning = "AdamW's step size after warm-up. 1.0e-4 to 2.0e-4 suits 7B and 8B models, 1.0e-3 very small ones."},
@@ -133,7 +134,7 @@ const struct config_key config_keys[] = {
     {"compute.recompute", TYPE_CHOICE, FIELD(compute.recompute), .choices = recompute_words, .preset = "auto",
      .resume = RESUME_FREE,
      .meaning = "What the backward pass computes again instead of keeping: none, selective (norms and MLP), full (each block "
-                "from its input). auto is the least that fits. All give the same gradients, bit for bit.",
+                "from its input). auto: with train.micro_batch the fastest that fits. All give the same gradients, bit for bit.",
      .cost = "full: about 1.4 times the work of none, and the least memory."},
     {"compute.memory_limit", TYPE_BYTES, FIELD(compute.memory_limit), RANGE(1048576, 1125899906842624.0), .zero = "null",
      .preset = "null", .resume = RESUME_FREE,
