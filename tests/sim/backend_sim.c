@@ -1,6 +1,6 @@
 /* backend_sim.c - runs ops_test on the CUDA backend over a simulated card: both activation types, and each of them with threads
  * and streams in several orders. All that the test downloads must have the same bits in each order. LORAT_SIM_ORDER and
- * LORAT_SIM_STREAMS, when set, choose one. */
+ * LORAT_SIM_STREAMS, when set, choose one; the slow builds (tracked, sanitizers) run one. */
 #include "kernels/cuda/plugin.h"
 #include "tests/ops/harness.h"
 #include "tests/sim/control.h"
@@ -74,10 +74,16 @@ static int run_act(enum dtype act)
     return failures;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
 int main(void)
 {
     bool chosen = getenv("LORAT_SIM_ORDER") || getenv("LORAT_SIM_STREAMS");
-    int failures = 0, n = chosen || sim_is_tracked() ? 1 : ORDERS;
+    int failures = 0, n = chosen || SANITIZED || sim_is_tracked() ? 1 : ORDERS;
     for (int bf = 0; bf < 2; bf++)
         for (order_now = 0; order_now < n; order_now++) {
             if (!chosen) {
