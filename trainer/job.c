@@ -72,14 +72,14 @@ static int agree_on_memory(struct job *j, struct err *e)
     return 0;
 }
 
-/* The ways to and between the job's cards as they stand in this machine, and its cards' rate: rank 0's for all, so that cards that
- * are not alike come to one plan too. One card with the base on it goes no way at all. */
+/* The ways to and between the job's cards as they stand in this machine, and its cards' rate: rank 0's for all, so that cards
+ * that are not alike come to one plan too. One card with the base on it goes no way at all. */
 static int agree_on_ways(struct job *j, struct err *e)
 {
     struct {
         struct plan_ways ways;
         double rate;
-    } has = {j->device.ways, j->device.gemm_rate};
+    } has = {plan_card_ways(j->ops->device, j->device.cards), j->device.gemm_rate};
     int cards[DEVICE_MAX_CARDS] = {j->card.index}, n = j->ranks != NULL ? j->ranks->n : 1;
     if (!j->device.cuda || (j->device.cards == 1 && j->c.model.placement != PLACEMENT_HOST))
         return 0;

@@ -20,7 +20,7 @@ struct job {
     struct comm comm;
     const struct train_ranks *ranks; /* borrowed; which card and how many threads are this rank's; NULL: what the job says */
     struct plan_device device;
-    int32_t micro_batch_before;  /* of the steps that a resume goes on from; 0: none, or not known */
+    int32_t micro_batch_before; /* of the steps that a resume goes on from; 0: none, or not known */
     struct plan plan;
     struct model model;
     struct tokenizer *tokenizer;    /* NULL: the model has none */

@@ -15,8 +15,13 @@
 static int plan_here_card(struct ops *o, const struct cuda_card *card, struct plan_device *out, struct err *e)
 {
     int64_t free_now;
-    *out = (struct plan_device){.cuda = true, .cards = 1, .tokens_enough = 8192, .tokens_half = 256, .act = o->act,
-                                .gemm_rate = plan_card_rate(o->device), .ways = plan_card_ways(o->device)};
+    *out = (struct plan_device){.cuda = true,
+                                .cards = 1,
+                                .tokens_enough = 8192,
+                                .tokens_half = 256,
+                                .act = o->act,
+                                .gemm_rate = plan_card_rate(o->device),
+                                .ways = plan_card_ways(o->device, 1)};
     TRY(o->memory(o, &free_now, &out->total, e));
     int64_t context = card->free > free_now ? card->free - free_now : 0;
     out->available = free_now + context;
@@ -157,18 +162,15 @@ static bool roomy(const struct plan *p)
 /* Does the step wait for blocks, and by how much is known? */
 static bool fetches(const struct plan *p) { return p->work.flop_s > 0 && isfinite(p->fetch_rate); }
 
-/* Of a step; to be compared among variants of one job and placement alone. The rates are a table's and the machine's own, nothing that
- * is measured: the same choice every time. */
+/* Of a step; to be compared among variants of one job and placement alone. The rates are a table's and the machine's own, nothing
+ * that is measured: the same choice every time. */
 static double cost(const struct plan *p)
 {
     return fetches(p) ? plan_link_step_s(&p->work, p->fetch_rate, p->sum_rate)
                       : p->flop_token * (1 + (double)p->device.tokens_half / p->shape.n);
 }
 
-static bool better(const struct plan *a, const struct plan *b)
-{
-    return roomy(a) != roomy(b) ? roomy(a) : cost(a) < cost(b);
-}
+static bool better(const struct plan *a, const struct plan *b) { return roomy(a) != roomy(b) ? roomy(a) : cost(a) < cost(b); }
 
 /* Would more tokens a pass still hide more of the fetches? */
 static bool waits(const struct plan *p) { return fetches(p) && p->shape.n < plan_link_hidden(&p->work, p->fetch_rate); }

@@ -16,12 +16,12 @@
 struct plan_ways {
     double nvlink, peer, staged; /* between two cards: a bridge, PCIe from card to card, PCIe through host memory */
     double host;                 /* from pinned host memory to a card */
-    enum machine_way own;        /* of the first three, the one NCCL takes by its own rules; WAY_UNKNOWN: the cards' names alone are known */
+    enum machine_way own;        /* of the three, what NCCL takes by its own rules; WAY_UNKNOWN: names alone are known */
 };
 /* The three by PCIe of a slot, from published rates of Gen4 x16 (docs/nvlink.md): in proportion. */
 struct plan_ways plan_ways_pcie(int generation, int lanes);
-/* *w, usual for the cards, as n cards (driver's numbers) of this machine have it: narrower slots, a bridge with fewer links or none,
- * peer access or none. Of several pairs the slowest. What NVML does not tell stays. */
+/* *w, usual for the cards, as n cards (driver's numbers) of this machine have it: narrower slots, a bridge with fewer links or
+ * none, peer access or none. Of several pairs the slowest. What NVML does not tell stays. */
 void plan_ways_machine(const struct machine *m, const int *cards, int n, struct plan_ways *w);
 
 /* What a plan has to know of a device. */
@@ -51,8 +51,8 @@ int plan_card(const char *name, struct plan_device *out, struct err *e);
 double plan_card_peak(const char *device);
 /* What its large products reach, by the same table; 0 = not in it. */
 double plan_card_rate(const char *device);
-/* What such a card has in slots of its own generation and 16 lanes; all 0 when it is not in the table. */
-struct plan_ways plan_card_ways(const char *device);
+/* What `cards` such cards have in slots of their own generation and 16 lanes; all 0 when they are not in the table. */
+struct plan_ways plan_card_ways(const char *device, int cards);
 /* This machine through an open backend. card: the card behind it as it was before it was opened (zero for the CPU). */
 int plan_here(struct ops *o, const struct cuda_card *card, const struct config *c, const struct facts *f, struct plan_device *out, struct err *e);
 
@@ -69,7 +69,7 @@ struct plan {
     struct plan_work work;  /* of one step, for the links */
     enum machine_way way;   /* between the cards, that choice and estimate go by; WAY_UNKNOWN with one card or an unknown rate */
     double fetch_rate, sum_rate; /* bytes a second, for `work`; INFINITY: nothing to wait for, or not known */
-    double tokens_s;        /* estimate by these rates, 0 = unknown */
+    double tokens_s;             /* estimate by these rates, 0 = unknown */
     char base[192];         /* where the base lies and why, in words */
 };
 /* Choose placement, micro_batch and recompute where the job says auto, or check what it names: the first placement with which anything
@@ -84,14 +84,15 @@ enum { PLAN_SPARE_BYTES = 300 << 20 };
 /* The tables, as `lorat plan` prints them. steps, tokens: of the whole run, 0 = unknown. */
 void plan_print(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
 /* The same as one JSON object: docs/plan.md. */
-void plan_json(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out);
+void plan_json(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens,
+               struct buf *out);
 
 /* A way that bytes can take, and what it costs. */
 struct plan_row {
     const char *name;
-    double rate;           /* bytes a second; INFINITY: computing alone, the first row */
+    double rate;                    /* bytes a second; INFINITY: computing alone, the first row */
     double step_s, tokens_s, sum_s; /* sum_s: of it the sum over ranks */
-    double hidden, hidden_rows; /* tokens a pass, and micro_batch, from which every fetch is hidden */
+    double hidden, hidden_rows;     /* tokens a pass, and micro_batch, from which every fetch is hidden */
 };
 enum { PLAN_ROWS = 4 };
 /* 0 when nothing travels or the device's rate is not known. */

@@ -8,9 +8,9 @@
 
 #define MIB (1 << 20)
 
-/* TFLOP/s: dense BF16 with F32 sums, by the makers' tables; 0 where none of the maker's says it. nvlink: GB/s in each direction of
- * a bridge (3090: four links of 14.0625; H100 and H200: 900 both ways together); 0 = has none. joins: cards that NVLink joins, two
- * by a bridge, eight by switches. PCIe: generation of its 16 lanes; 0 = shares the host's memory. */
+/* TFLOP/s: dense BF16 with F32 sums, by the makers' tables; 0 where none of the maker's says it. nvlink: GB/s in each direction
+ * of a bridge (3090: four links of 14.0625; H100 and H200: 900 both ways together); 0 = has none. joins: cards that NVLink joins,
+ * two by a bridge, eight by switches. PCIe: generation of its 16 lanes; 0 = shares the host's memory. */
 static const struct {
     const char *name, *text; /* of --on; as the driver ends its name */
     double gib, tflops, nvlink;
@@ -32,10 +32,10 @@ enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
 /* The maker's rates are reached to about this share by large products: docs/plan.md. */
 #define LARGE_PRODUCTS 0.85
 
-static struct plan_ways ways_of(int i)
+static struct plan_ways ways_of(int i, int cards)
 {
     struct plan_ways w = plan_ways_pcie(CARDS[i].pcie, 16);
-    w.nvlink = 1e9 * CARDS[i].nvlink;
+    w.nvlink = cards > CARDS[i].joins ? 0 : 1e9 * CARDS[i].nvlink;
     return w;
 }
 
@@ -48,8 +48,8 @@ static int refuse(const char *name, const char *card, struct err *e)
         buf_printf(&list, "%s%s", i > 0 ? ", " : "", known[i]);
     }
     const char *near = nearest_word(card, known, N_CARDS);
-    err_set(e, ERR_USAGE, "--on %s: unknown card, expected one of %s, with 2x to %dx before it for several%s%s%s", name, list.n > 0 ? list.data : "", CONFIG_MAX_CARDS,
-            near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
+    err_set(e, ERR_USAGE, "--on %s: unknown card, expected one of %s, with 2x to %dx before it for several%s%s%s", name,
+            list.n > 0 ? list.data : "", CONFIG_MAX_CARDS, near ? ". Did you mean " : "", near ? near : "", near ? "?" : "");
     buf_free(&list);
     return -1;
 }
@@ -72,12 +72,16 @@ int plan_card(const char *name, struct plan_device *out, struct err *e)
     for (int i = 0; i < N_CARDS; i++) {
         if (strcmp(card, CARDS[i].name) != 0)
             continue;
-        *out = (struct plan_device){.cuda = true, .cards = cards, .total = (int64_t)(CARDS[i].gib * (1 << 30)),
-                                    .reserve = 700 * (int64_t)MIB, .gemm_rate = LARGE_PRODUCTS * 1e12 * CARDS[i].tflops,
-                                    .tokens_enough = 8192, .tokens_half = 256, .act = DT_BF16, .ways = ways_of(i)};
+        *out = (struct plan_device){.cuda = true,
+                                    .cards = cards,
+                                    .total = (int64_t)(CARDS[i].gib * (1 << 30)),
+                                    .reserve = 700 * (int64_t)MIB,
+                                    .gemm_rate = LARGE_PRODUCTS * 1e12 * CARDS[i].tflops,
+                                    .tokens_enough = 8192,
+                                    .tokens_half = 256,
+                                    .act = DT_BF16,
+                                    .ways = ways_of(i, cards)};
         out->available = out->total / 100 * 98; /* the driver keeps some for itself */
-        if (cards > CARDS[i].joins)
-            out->ways.nvlink = 0;
         if (cards > 1)
             snprintf(out->name, sizeof out->name, "%d x %s", cards, CARDS[i].text);
         else
@@ -107,8 +111,8 @@ double plan_card_peak(const char *device)
 
 double plan_card_rate(const char *device) { return LARGE_PRODUCTS * plan_card_peak(device); }
 
-struct plan_ways plan_card_ways(const char *device)
+struct plan_ways plan_card_ways(const char *device, int cards)
 {
     int i = find(device);
-    return i < 0 ? (struct plan_ways){0} : ways_of(i);
+    return i < 0 ? (struct plan_ways){0} : ways_of(i, cards);
 }

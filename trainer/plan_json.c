@@ -25,8 +25,8 @@ static void put_model(struct buf *b, const struct plan *p, const struct config *
     const struct {
         const char *key;
         int64_t n;
-    } shape[] = {{"layers", f->l}, {"width", f->d}, {"feed_forward", f->f}, {"heads", f->h}, {"key_value_heads", f->k},
-                 {"head_size", f->q}, {"vocabulary", f->v}, {"parameters", facts_n_total(f)}};
+    } shape[] = {{"layers", f->l},          {"width", f->d},     {"feed_forward", f->f}, {"heads", f->h},
+                 {"key_value_heads", f->k}, {"head_size", f->q}, {"vocabulary", f->v},   {"parameters", facts_n_total(f)}};
     put_text(b, ",\n  \"model\": {", "architecture", f->arch);
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         buf_printf(b, ", \"%s\": %lld", shape[i].key, (long long)shape[i].n);
@@ -37,8 +37,9 @@ static void put_choice(struct buf *b, const struct plan *p, const struct config 
 {
     static const char *const kinds[] = {[FROZEN_RESIDENT] = "resident", [FROZEN_SHARDED] = "sharded", [FROZEN_HOST] = "host"};
     put_text(b, ",\n  ", "precision", p->device.act == DT_BF16 ? "bf16" : "f32");
-    buf_printf(b, ",\n  \"batch\": {\"rows\": %d, \"sequence_length\": %d, \"passes\": %d, \"micro_batch\": %d, \"recompute\": \"%s\"}",
-               c->train.batch, c->data.sequence_length, p->accumulation, p->micro_batch, plan_recompute_name(p->recompute));
+    buf_printf(
+        b, ",\n  \"batch\": {\"rows\": %d, \"sequence_length\": %d, \"passes\": %d, \"micro_batch\": %d, \"recompute\": \"%s\"}",
+        c->train.batch, c->data.sequence_length, p->accumulation, p->micro_batch, plan_recompute_name(p->recompute));
     buf_printf(b, ",\n  \"base\": {\"placement\": \"%s\"", kinds[p->shape.place.kind]);
     put_text(b, ", ", "text", p->base);
     buf_puts(b, "}");
@@ -111,7 +112,8 @@ static void put_links(struct buf *b, const struct plan *p)
         buf_puts(b, ",\n  \"bridge\": null");
 }
 
-void plan_json(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens, struct buf *out)
+void plan_json(const struct plan *p, const struct config *c, const struct facts *f, int64_t steps, int64_t tokens,
+               struct buf *out)
 {
     buf_puts(out, "{\n  \"version\": 1");
     put_text(out, ",\n  ", "job", c->name);

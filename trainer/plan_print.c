@@ -79,8 +79,8 @@ static void print_links(const struct plan *p, struct buf *out)
         print_row(p, &rows[i], out);
     if (!plan_bridge(p, &bridge))
         return;
-    buf_printf(out, "    the bridge is worth %.2f times %s at %d tokens a pass%s", bridge.worth, machine_way_name(WAY_HOST), p->work.tokens,
-               bridge.worth < 1.02 ? ": no difference" : "");
+    buf_printf(out, "    the bridge is worth %.2f times %s at %d tokens a pass%s", bridge.worth, machine_way_name(WAY_HOST),
+               p->work.tokens, bridge.worth < 1.02 ? ": no difference" : "");
     if (p->work.tokens < bridge.until)
         buf_printf(out, "; it stops mattering at %.0f (micro_batch %.0f)", bridge.until, plan_rows_of(p, bridge.until));
     buf_puts(out, "\n");

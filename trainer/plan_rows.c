@@ -1,5 +1,5 @@
-/* plan_rows.c - the ways that a plan's bytes can take, each with what it costs: a row of the table that `lorat plan` prints, and of its
- * JSON. */
+/* plan_rows.c - the ways that a plan's bytes can take, each with what it costs: a row of the table that `lorat plan` prints, and
+ * of its JSON. */
 #include <math.h>
 
 #include "trainer/plan.h"
@@ -8,9 +8,13 @@ static struct plan_row row_of(const struct plan *p, const char *name, double rat
 {
     const struct plan_work *w = &p->work;
     double hidden = isfinite(rate) ? plan_link_hidden(w, fetch_rate) : 0;
-    return (struct plan_row){.name = name, .rate = rate, .step_s = plan_link_step_s(w, fetch_rate, sum_rate),
-                             .tokens_s = plan_link_tokens_s(w, fetch_rate, sum_rate), .sum_s = plan_link_sum_s(w, sum_rate),
-                             .hidden = hidden, .hidden_rows = plan_rows_of(p, hidden)};
+    return (struct plan_row){.name = name,
+                             .rate = rate,
+                             .step_s = plan_link_step_s(w, fetch_rate, sum_rate),
+                             .tokens_s = plan_link_tokens_s(w, fetch_rate, sum_rate),
+                             .sum_s = plan_link_sum_s(w, sum_rate),
+                             .hidden = hidden,
+                             .hidden_rows = plan_rows_of(p, hidden)};
 }
 
 double plan_rows_of(const struct plan *p, double tokens) { return fmax(1, ceil(tokens / p->shape.sequence_length)); }

@@ -1,5 +1,5 @@
-/* plan_ways.c - rates of the ways to and between cards: what is usual of a PCIe slot, what this machine really has, and which of them
- * a job counts on. */
+/* plan_ways.c - rates of the ways to and between cards: what is usual of a PCIe slot, what this machine really has, and which of
+ * them a job counts on. */
 #include <math.h>
 
 #include "trainer/machine.h"

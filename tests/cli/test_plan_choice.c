@@ -1,12 +1,12 @@
-/* What `auto` chooses where blocks of the base travel (docs/plan.md, "The choice"): the variant whose step is shortest by the link that
- * the job may count on, found again by trying all of them; few tokens without recomputation by a fast link, many with it by a slow
- * one. Where nothing travels, links and rates change nothing. And which way a job counts on. */
+/* What `auto` chooses where blocks of the base travel (docs/plan.md, "The choice"): the variant whose step is shortest by the
+ * link that the job may count on, found again by trying all of them; few tokens without recomputation by a fast link, many with
+ * it by a slow one. Where nothing travels, links and rates change nothing. And which way a job counts on. */
 #include "tests/check.h"
 #include "trainer/job.h"
 
-#define JOB                                                                                                                   \
-    "name: t\nmodel: {path: tests/golden/shapes/%s, placement: %s}\n"                                                         \
-    "data: {train: none.h5, sequence_length: %d}\nlora: {rank: 16, targets: all-linear}\n"                                    \
+#define JOB                                                                                                                      \
+    "name: t\nmodel: {path: tests/golden/shapes/%s, placement: %s}\n"                                                            \
+    "data: {train: none.h5, sequence_length: %d}\nlora: {rank: 16, targets: all-linear}\n"                                       \
     "train: {epochs: 1, batch: 32, learning_rate: 1.0e-4}\ncompute: {parallel: %s}\n"
 
 static void parse_job(struct job *j, const char *shape, const char *placement, int row, const char *parallel)
@@ -67,8 +67,10 @@ static void test_sharded(void)
     CHECK(slow.micro_batch > fast.micro_batch && slow.recompute > fast.recompute);
     CHECK(slow.tokens_s < fast.tokens_s);
     /* Each is the better one by its own link. */
-    CHECK(plan_link_step_s(&slow.work, d.ways.staged, d.ways.staged) < plan_link_step_s(&fast.work, d.ways.staged, d.ways.staged));
-    CHECK(plan_link_step_s(&fast.work, d.ways.nvlink, d.ways.nvlink) < plan_link_step_s(&slow.work, d.ways.nvlink, d.ways.nvlink));
+    CHECK(plan_link_step_s(&slow.work, d.ways.staged, d.ways.staged) <
+          plan_link_step_s(&fast.work, d.ways.staged, d.ways.staged));
+    CHECK(plan_link_step_s(&fast.work, d.ways.nvlink, d.ways.nvlink) <
+          plan_link_step_s(&slow.work, d.ways.nvlink, d.ways.nvlink));
 
     for (double rate = 1e9; rate < 1e12; rate *= 4) {
         d.ways.nvlink = rate;
@@ -94,7 +96,8 @@ static void test_from_host(void)
     open_job(&j, "Llama-3.1-8B", "host", 2048, "auto", "h200");
     CHECK(j.plan.shape.n > j.device.tokens_enough && j.plan.shape.n >= plan_link_hidden(&j.plan.work, j.device.ways.host));
     /* Rows beyond that are not tried: less than a hundredth more. */
-    CHECK_NEAR(plan_link_step_s(&j.plan.work, j.device.ways.host, INFINITY) / shortest(&j, &j.device, j.device.ways.host), 1, 0.01);
+    CHECK_NEAR(plan_link_step_s(&j.plan.work, j.device.ways.host, INFINITY) / shortest(&j, &j.device, j.device.ways.host), 1,
+               0.01);
     struct plan_device d = j.device;
     d.ways.host = 1e15;
     CHECK_INT(plan(&j, &j.c, &d, &p), 0);
@@ -114,7 +117,8 @@ static void test_resident(void)
         CHECK(j.plan.shape.place.kind == FROZEN_RESIDENT);
         for (size_t k = 0; k < sizeof rates / sizeof *rates; k++) {
             struct plan_device d = j.device;
-            d.ways = (struct plan_ways){.nvlink = rates[k], .peer = rates[k], .staged = rates[k], .host = rates[k], .own = WAY_PEER};
+            d.ways =
+                (struct plan_ways){.nvlink = rates[k], .peer = rates[k], .staged = rates[k], .host = rates[k], .own = WAY_PEER};
             d.gemm_rate = rates[(k + 1) % 3];
             CHECK_INT(plan(&j, &j.c, &d, &p), 0);
             CHECK(p.micro_batch == j.plan.micro_batch && p.recompute == j.plan.recompute && p.total_bytes == j.plan.total_bytes);
@@ -154,8 +158,11 @@ static void test_way(void)
     static const struct {
         double nvlink;
         enum machine_way own, automatic, pcie;
-    } cases[] = {{56e9, WAY_UNKNOWN, WAY_HOST, WAY_HOST}, {56e9, WAY_NVLINK, WAY_NVLINK, WAY_HOST}, {0, WAY_PEER, WAY_PEER, WAY_PEER},
-                 {0, WAY_HOST, WAY_HOST, WAY_HOST}, {56e9, WAY_HOST, WAY_HOST, WAY_HOST}};
+    } cases[] = {{56e9, WAY_UNKNOWN, WAY_HOST, WAY_HOST},
+                 {56e9, WAY_NVLINK, WAY_NVLINK, WAY_HOST},
+                 {0, WAY_PEER, WAY_PEER, WAY_PEER},
+                 {0, WAY_HOST, WAY_HOST, WAY_HOST},
+                 {56e9, WAY_HOST, WAY_HOST, WAY_HOST}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct plan_ways w = {.nvlink = cases[i].nvlink, .peer = 27e9, .staged = 8e9, .host = 25e9, .own = cases[i].own};
         CHECK_INT(plan_ways_taken(&w, INTERCONNECT_AUTO), cases[i].automatic);

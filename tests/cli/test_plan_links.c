@@ -200,16 +200,18 @@ static void test_cards(void)
                  {"h200", "NVIDIA H200", 989e12, 140}};
     for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
         struct plan_device d = card(cards[i].on);
-        struct plan_ways ways = plan_card_ways(cards[i].driver);
+        struct plan_ways ways = plan_card_ways(cards[i].driver, 1);
         CHECK_NEAR(plan_card_peak(cards[i].driver), cards[i].peak, 1);
         CHECK_NEAR(d.gemm_rate, 0.85 * cards[i].peak, 1);
         CHECK_NEAR((double)d.total / (1 << 30), cards[i].gib, 1e-9);
-        CHECK(ways.nvlink == d.ways.nvlink && ways.peer == d.ways.peer && ways.staged == d.ways.staged && ways.host == d.ways.host);
+        CHECK(ways.nvlink == d.ways.nvlink && ways.peer == d.ways.peer && ways.staged == d.ways.staged &&
+              ways.host == d.ways.host);
         CHECK_NEAR(plan_card_rate(cards[i].driver), d.gemm_rate, 1);
         CHECK((ways.host > 0) == (strcmp(cards[i].on, "gb10") != 0));
     }
     /* A bridge joins two cards, switches join eight. */
     CHECK(card("2x3090").ways.nvlink > 0 && card("3x3090").ways.nvlink == 0 && card("8xh100").ways.nvlink > 0);
+    CHECK(plan_card_ways("NVIDIA GeForce RTX 3090", 4).nvlink == 0);
     CHECK_INT(card("4x3090").cards, 4);
     CHECK_STR(card("4x3090").name, "4 x RTX 3090");
     static const char *const wrong[] = {"1x3090", "17x3090", "02x3090", "2xx3090", "2x", "x3090", "-2x3090", "2 x3090"};
@@ -223,7 +225,7 @@ static void test_cards(void)
                                          "NVIDIA GeForce RTX 3090 Ti"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         CHECK(plan_card_peak(others[i]) == 0);
-        CHECK(plan_card_ways(others[i]).host == 0);
+        CHECK(plan_card_ways(others[i], 1).host == 0);
     }
 }
 
@@ -241,18 +243,18 @@ static void read_machine(const char *name, struct machine *m)
 static struct plan_ways ways_of(const char *machine)
 {
     static struct machine m;
-    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090");
+    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090", 2);
     read_machine(machine, &m);
     plan_ways_machine(&m, (int[]){0, 1}, 2, &w);
     return w;
 }
 
-/* Four cards, 0 and 1 bridged and 2 and 3: among four the slowest pair counts, among the bridged two the bridge. others: what the driver
- * says of peer access between the pairs. */
+/* Four cards, 0 and 1 bridged and 2 and 3: among four the slowest pair counts, among the bridged two the bridge. others: what the
+ * driver says of peer access between the pairs. */
 static struct plan_ways ways_of_four(int64_t others, int n)
 {
     static struct machine m;
-    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090");
+    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090", 2);
     read_machine("bridged", &m);
     m.n_cards = 4;
     m.n_pairs = 0;
@@ -283,7 +285,7 @@ static struct plan_ways ways_of_four(int64_t others, int n)
 /* A machine's two cards have the ways that doctor sees, at the rates of their slots. */
 static void test_machines(void)
 {
-    struct plan_ways usual = plan_card_ways("NVIDIA GeForce RTX 3090"), w = ways_of("bridged");
+    struct plan_ways usual = plan_card_ways("NVIDIA GeForce RTX 3090", 2), w = ways_of("bridged");
     CHECK(w.nvlink == usual.nvlink && w.peer == 0 && w.staged == usual.staged && w.host == usual.host && w.own == WAY_NVLINK);
     w = ways_of("unbridged");
     CHECK(w.nvlink == 0 && w.peer == 0 && w.staged == usual.staged && w.own == WAY_HOST);
