@@ -13,11 +13,11 @@ for attention in $attentions; do
     check "attention against the reference: $attention" 120 env LORAT_ATTENTION=$attention "$programs/gpu_ops_attention"
 done
 
-[ -n "$simulated" ] && models=tiny-qwen3 || models="tiny-llama tiny-llama3 tiny-qwen2 tiny-qwen3"
+[ -n "$simulated" ] && models=tiny-qwen3 || models="tiny-llama tiny-llama3 tiny-qwen2 tiny-qwen3 tiny-llama-q64 tiny-qwen3-q128"
 for model in $models; do
     check "golden model, F32 and BF16: $model" 120 "$golden" "$model" --device cuda
 done
-[ -n "$simulated" ] || check "golden model with the plain attention" 120 env LORAT_ATTENTION=plain "$golden" tiny-qwen3 --device cuda
+[ -n "$simulated" ] || check "golden model with the plain attention" 120 env LORAT_ATTENTION=plain "$golden" tiny-qwen3-q128 --device cuda
 
 repeat="the same bits three times, once beside a busy stream"
 if [ -n "$simulated" ]; then
