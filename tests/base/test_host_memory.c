@@ -67,6 +67,14 @@ int main(void)
                                          {V2 "user.slice/memory.max", "1073741824\n"},
                                          {V2 "user.slice/memory.current", "268435456\n"},
                                          {NULL, NULL}};
+    /* The group above has the larger limit, and the others in it have taken nearly all of that. */
+    static const struct file crowded[] = {MEMINFO,
+                                          {"/proc/self/cgroup", "0::/pod/one\n"},
+                                          {V2 "pod/one/memory.max", "1073741824\n"},
+                                          {V2 "pod/one/memory.current", "104857600\n"},
+                                          {V2 "pod/memory.max", "2147483648\n"},
+                                          {V2 "pod/memory.current", "2097152000\n"},
+                                          {NULL, NULL}};
     static const struct file version_1[] = {MEMINFO,
                                             {"/proc/self/cgroup", "5:cpu:/a\n4:memory:/docker/b\n"},
                                             {V1 "docker/b/memory.limit_in_bytes", "1073741824\n"},
@@ -86,6 +94,7 @@ int main(void)
     check_memory(no_limit, 4096, 8192);
     check_memory(full, 0, 1);
     check_memory(nested, 768, 1024);
+    check_memory(crowded, 48, 1024);
     check_memory(version_1, 624, 1024);
     files = none;
     CHECK_INT(host_memory(&free_bytes, &total_bytes, &e), -1);

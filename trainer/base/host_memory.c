@@ -45,13 +45,15 @@ static const struct version {
     {"/sys/fs/cgroup", "0::", "memory.max", "memory.current", "\ninactive_file "},
     {"/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes", "\ntotal_inactive_file "}};
 
-/* What one group leaves of its limit. */
-static void limit_by_group(const struct version *v, const char *group, int64_t *free_bytes, int64_t *total_bytes)
+/* What one group leaves of its limit. A group's limit may be above that of a group inside it and still leave less, since others
+ * use it too; one that the machine does not have (version 1's "none" is near 2^63) is no limit. */
+static void limit_by_group(const struct version *v, const char *group, int64_t machine_bytes, int64_t *free_bytes,
+                           int64_t *total_bytes)
 {
     char path[PATH_BYTES + 64];
     snprintf(path, sizeof path, "%s/%s", group, v->limit);
     int64_t max = number(path, "");
-    if (max <= 0 || max >= *total_bytes)
+    if (max <= 0 || max >= machine_bytes)
         return;
     snprintf(path, sizeof path, "%s/%s", group, v->usage);
     int64_t used = number(path, "");
@@ -59,7 +61,7 @@ static void limit_by_group(const struct version *v, const char *group, int64_t *
         return;
     snprintf(path, sizeof path, "%s/memory.stat", group);
     int64_t cache = number(path, v->cache), left = max - used + (cache > 0 ? cache : 0);
-    *total_bytes = max;
+    *total_bytes = max < *total_bytes ? max : *total_bytes;
     left = left < 0 ? 0 : left > max ? max : left;
     *free_bytes = left < *free_bytes ? left : *free_bytes;
 }
@@ -69,14 +71,15 @@ static void limit_by_groups(const struct version *v, int64_t *free_bytes, int64_
 {
     char text[TEXT_BYTES], group[PATH_BYTES];
     size_t root = strlen(v->mount);
+    int64_t machine_bytes = *total_bytes;
     read_text("/proc/self/cgroup", text);
     const char *line = strstr(text, v->mine), *name = line != NULL ? line + strlen(v->mine) : "/";
     snprintf(group, sizeof group, "%s%.*s", v->mount, (int)strcspn(name, "\n"), name);
     while (strlen(group) > root + 1) {
-        limit_by_group(v, group, free_bytes, total_bytes);
+        limit_by_group(v, group, machine_bytes, free_bytes, total_bytes);
         *strrchr(group, '/') = '\0';
     }
-    limit_by_group(v, v->mount, free_bytes, total_bytes);
+    limit_by_group(v, v->mount, machine_bytes, free_bytes, total_bytes);
 }
 
 int host_memory(int64_t *free_bytes, int64_t *total_bytes, struct err *e)
