@@ -11,6 +11,7 @@
 #include "trainer/base/clock.h"
 #include "trainer/base/mem.h"
 #include "trainer/comm.h"
+#include "trainer/preflight.h"
 
 #define LATER_S 1.0 /* beyond the time-out: the watcher, who can name a rank that stands still, speaks first */
 
@@ -18,16 +19,19 @@ struct nccl_ranks {
     const struct cuda_nccl *table;
     struct cuda_nccl_comm *comm;
     double timeout_s;
+    double queued_s; /* how long the card may be busy before a sum */
     int64_t step;
     bool failed; /* work of a lost rank may be queued: NCCL is not closed */
     void (*host_alive)(struct comm *c, int64_t step, const char *doing);
     void (*host_close)(struct comm *c);
 };
 
+/* What a step has queued may be long work. Before a preflight's sum nothing is queued but copies, which are what it tests. */
 static void nccl_alive(struct comm *c, int64_t step, const char *doing)
 {
     struct nccl_ranks *n = c->device;
     n->step = step;
+    n->queued_s = strcmp(doing, PREFLIGHT_DOING) == 0 ? n->timeout_s + LATER_S : 10 * n->timeout_s;
     n->host_alive(c, step, doing);
 }
 
@@ -65,7 +69,7 @@ static int nccl_sum(struct comm *c, struct ops *o, float *p, int64_t count, stru
 {
     struct nccl_ranks *n = c->device;
     double all_here = 0, start;
-    TRY(drain(c, "the work queued on the card", 10 * n->timeout_s, e));
+    TRY(drain(c, "the work queued on the card", n->queued_s, e));
     start = clock_s(); /* what was queued before is not the sum's cost, waiting for the others is */
     if (c->sum_host(c, &all_here, 1, e) != 0 || n->table->sum(n->comm, p, count, e) != 0)
         return lost(c, e);
@@ -123,7 +127,8 @@ int comm_nccl(struct comm *c, struct ops *o, const struct cuda_nccl *table, doub
     struct nccl_ranks *n = mem_alloc(1, sizeof *n);
     if (n == NULL)
         return mem_fail(e, "the ranks' table", sizeof *n);
-    *n = (struct nccl_ranks){.table = table, .timeout_s = timeout_s, .host_alive = c->alive, .host_close = c->close};
+    *n = (struct nccl_ranks){.table = table, .timeout_s = timeout_s, .queued_s = 10 * timeout_s, .host_alive = c->alive,
+                             .host_close = c->close};
     if (table->open(o, id, c->ranks, c->rank, &n->comm, e) != 0) {
         mem_free(n);
         return -1;

@@ -1,6 +1,7 @@
 /* preflight.h - before the first step of several cards: do bytes arrive as they were sent, and sums as they should come out? Peer
  * access that the driver grants may still deliver zeros, or nothing; a run would train on that without a word. Goes the way that
- * training goes: through the comm table. A hang is ended by the ranks' watcher, which adds PREFLIGHT_ADVICE to its words. */
+ * training goes: through the comm table. A rank that stands still is ended by the ranks' watcher; NCCL that hangs by its own time-out. Both
+ * have PREFLIGHT_ADVICE in their words. */
 #ifndef LORAT_PREFLIGHT_H
 #define LORAT_PREFLIGHT_H
 
@@ -19,7 +20,8 @@ struct preflight_result {
     double gb_s;      /* 1e9 bytes that a rank receives in a second, all ranks at once */
     double latency_s; /* of a sum of one number, with waiting for it */
 };
-/* Collective. ERR_DEVICE when bytes or sums are wrong. out may be NULL. Device memory: (ranks + 1) x bytes, given back. */
+/* Collective. ERR_DEVICE when bytes or sums are wrong, ERR_PEER when they do not come. out may be NULL. Device memory: (ranks + 1) x
+ * bytes, given back; not after ERR_PEER, when the process has to end. */
 int preflight(struct comm *c, struct ops *o, const struct preflight_options *options, struct preflight_result *out, struct err *e);
 
 #endif

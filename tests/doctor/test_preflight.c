@@ -1,14 +1,17 @@
 /* The preflight over CPU ranks, and over links that flip a bit, deliver zeros, add wrongly, are slow, or never answer: a table that
- * passes calls on and spoils them. */
+ * passes calls on and spoils them. And over an NCCL whose sum or gather never ends while every rank waits for it, as peer access that
+ * is granted and does not work shows itself: nobody stands still then, and memory of such a card cannot be given back. */
 #include <time.h>
 #include <unistd.h>
 
+#include "kernels/cuda/plugin.h"
 #include "tests/check.h"
 #include "trainer/base/io.h"
 #include "trainer/preflight.h"
 #include "trainer/ranks.h"
 
-enum fault { NONE, FLIP, ZEROS, STALE, WRONG_SUM, SLOW, HANG_GATHER, HANG_SUM };
+enum fault { NONE, FLIP, ZEROS, STALE, WRONG_SUM, SLOW, HANG_GATHER, HANG_SUM, STUCK_GATHER, STUCK_SUM };
+#define NCCL_TIMEOUT_S 0.5
 static enum fault fault;
 static struct comm real; /* of this rank; the double stands before it */
 static int gathers;
@@ -45,6 +48,41 @@ static int bad_sum(struct comm *c, struct ops *o, float *p, int64_t count, struc
     return 0;
 }
 
+/* ---- an NCCL that gets stuck ---- */
+
+static bool stuck;
+static int nccl_id(char id[CUDA_NCCL_ID], struct err *e) { return 0; }
+static int nccl_open(struct ops *o, const char *id, int ranks, int rank, struct cuda_nccl_comm **out, struct err *e)
+{
+    *out = (struct cuda_nccl_comm *)(void *)o;
+    return 0;
+}
+static int nccl_sum(struct cuda_nccl_comm *n, float *p, int64_t count, struct err *e)
+{
+    stuck |= fault == STUCK_SUM;
+    return real.sum(&real, (struct ops *)(void *)n, p, count, e);
+}
+static int nccl_gather(struct cuda_nccl_comm *n, int slot, void *dst, const void *shard, size_t bytes_each, struct err *e)
+{
+    stuck |= fault == STUCK_GATHER;
+    return real.gather(&real, (struct ops *)(void *)n, slot, dst, shard, (int64_t)bytes_each, e);
+}
+static int nccl_done(struct cuda_nccl_comm *n, bool *done, struct err *e)
+{
+    *done = !stuck;
+    return 0;
+}
+static void nccl_close(struct cuda_nccl_comm *n) {}
+static const struct cuda_nccl nccl = {nccl_id, nccl_open, nccl_sum, nccl_gather, nccl_done, nccl_close};
+
+static void (*cpu_release)(struct ops *o, void *p);
+static void release(struct ops *o, void *p)
+{
+    while (stuck)
+        pause(); /* as cudaFree does */
+    cpu_release(o, p);
+}
+
 static int body(struct comm *c, void *arg, struct err *e)
 {
     const struct preflight_options options = {.bytes = 3 << 20, .least_gb_s = fault == SLOW ? 4 : 0};
@@ -52,9 +90,14 @@ static int body(struct comm *c, void *arg, struct err *e)
     struct comm bad = *c;
     struct ops *o;
     real = *c;
+    bool there;
     bad.gather = bad_gather;
     bad.sum = bad_sum;
     TRY(ops_cpu_open(DT_F32, 1, &o, e));
+    cpu_release = o->release;
+    o->release = release;
+    if (fault >= STUCK_GATHER)
+        TRY(comm_nccl(&bad, o, &nccl, NCCL_TIMEOUT_S, &there, e));
     int rc = preflight(&bad, o, &options, &r, e);
     o->close(o);
     if (rc == 0 && c->ranks > 1 && !(r.gb_s > 0 && r.latency_s > 0))
@@ -92,5 +135,7 @@ int main(void)
     fails(WRONG_SUM, ERR_DEVICE, "element 4095 of a sum");
     fails(HANG_GATHER, ERR_PEER, "has not moved for 0.5 s at step 0 (preflight)");
     fails(HANG_SUM, ERR_PEER, "(preflight)");
+    fails(STUCK_GATHER, ERR_PEER, "the work queued on the card has not ended within 1.5 s");
+    fails(STUCK_SUM, ERR_PEER, "the sum over ranks has not ended within 1.5 s");
     return check_done();
 }
