@@ -14,8 +14,9 @@
 #include "trainer/preflight.h"
 #include "trainer/ranks.h"
 
-enum { LEAST_BYTES = 64 << 10, MOST_ROUNDS = 1000, SLOT = 0 };
+enum { LEAST_BYTES = 64 << 10, MOST_ROUNDS = 1000, QUEUED = 16, SLOT = 0 };
 #define MOST_BYTES ((int64_t)256 << 20)
+#define DOING      "measuring"
 
 struct session {
     const struct bench *b;
@@ -89,11 +90,15 @@ static int time_rounds(struct session *s, const struct kind *k, int64_t count, i
     TRY(s->o->sync(s->o, e));
     TRY(s->c->sum_host(s->c, &together, 1, e));
     double start = clock_s();
-    for (int64_t i = 0; i < rounds; i++)
+    for (int64_t i = 0; i < rounds; i++) {
         TRY(k->call(s, count, e));
+        if (i % QUEUED == QUEUED - 1) { /* gathers are only queued: the watcher should see that they move */
+            TRY(s->o->sync(s->o, e));
+            s->c->alive(s->c, 0, DOING);
+        }
+    }
     TRY(s->o->sync(s->o, e));
     *seconds = (clock_s() - start) / (double)rounds;
-    s->c->alive(s->c, 0, "measuring");
     return s->c->share(s->c, seconds, sizeof *seconds, e);
 }
 
@@ -155,7 +160,9 @@ static int rank_body(struct comm *c, void *arg, struct err *e)
     TRY_DONE(interconnect_open(&link, &s->ranks, s->b->c.compute.interconnect, c, e));
     train_ranks_job(&s->b->c, &s->ranks, c->rank, &mine);
     TRY_DONE(device_open(&mine, &s->o, NULL, e));
+    TRY_DONE(train_ranks_join(c, s->o, s->b->c.compute.peer_timeout, "Sums and gathers", e));
     TRY_DONE(allocate(s, e));
+    c->alive(c, 0, DOING);
     c->cost = (struct comm_cost){0};
     interconnect_start(&link);
     TRY_DONE(measure_all(s, e));
@@ -165,14 +172,14 @@ static int rank_body(struct comm *c, void *arg, struct err *e)
     }
 done:
     interconnect_close(&link);
-    if (s->send != NULL)
-        s->o->release(s->o, s->send);
-    if (s->all != NULL)
-        s->o->release(s->o, s->all);
-    if (s->o != NULL)
-        s->o->close(s->o);
+    if (rc != 0) /* this process ends, and giving a card's memory back would wait for work that a lost rank has a part in */
+        return rc;
+    c->close(c); /* before the card: NCCL's work is on its queues */
+    s->o->release(s->o, s->send);
+    s->o->release(s->o, s->all);
+    s->o->close(s->o);
     mem_free(s->host);
-    return rc;
+    return 0;
 }
 
 static const char *given_or(const struct options *o, const char *name, const char *preset)

@@ -366,20 +366,11 @@ static void rank_tick(void *arg)
     r->job.comm.alive(&r->job.comm, r->state.step, "training");
 }
 
-/* Several cards: their data goes by NCCL; without it through the host's memory, which a sharded base would make very slow. */
 static int join_cards(struct run *r, struct err *e)
 {
-    const struct cuda_plugin *plugin;
-    struct err why = {0};
-    bool there;
-    if (r->job.comm.ranks == 1 || r->job.ops->unified)
-        return 0;
-    TRY(plugin_cuda(&plugin, e));
-    TRY(comm_nccl(&r->job.comm, r->job.ops, plugin->nccl, r->job.c.compute.peer_timeout, &there, &why) == 0 ? 0 : (*e = why, -1));
-    if (!there && r->lead)
-        log_warn("%s. Gradients%s go through the host's memory instead", why.text,
-                 r->job.plan.shape.place.kind == FROZEN_SHARDED ? " and every block of the base" : "");
-    return 0;
+    bool sharded = r->job.plan.shape.place.kind == FROZEN_SHARDED; /* which would be very slow without NCCL */
+    return train_ranks_join(&r->job.comm, r->job.ops, r->job.c.compute.peer_timeout,
+                            sharded ? "Gradients and every block of the base" : "Gradients", e);
 }
 
 /* tuned: the table of products in use. */

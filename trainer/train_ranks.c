@@ -96,6 +96,23 @@ void train_ranks_job(const struct config *c, const struct train_ranks *r, int ra
         out->compute.threads = cores > r->n ? (int32_t)(cores / r->n) : 1;
 }
 
+int train_ranks_join(struct comm *c, struct ops *o, double timeout_s, const char *what, struct err *e)
+{
+    const struct cuda_plugin *plugin;
+    struct err why = {0};
+    bool there;
+    if (c->ranks == 1 || o->unified)
+        return 0;
+    TRY(plugin_cuda(&plugin, e));
+    if (comm_nccl(c, o, plugin->nccl, timeout_s, &there, &why) != 0) {
+        *e = why;
+        return -1;
+    }
+    if (!there && c->rank == 0)
+        log_warn("%s. %s go through the host's memory instead", why.text, what);
+    return 0;
+}
+
 /* The first of the slowest and of the fastest. */
 static void ends(const double *rate, int n, int *slowest, int *fastest)
 {

@@ -15,6 +15,9 @@ struct train_ranks {
 int train_ranks(const struct config *c, struct train_ranks *out, struct err *e);
 /* The job as rank `rank` runs it: its card, its share of the cores. */
 void train_ranks_job(const struct config *c, const struct train_ranks *r, int rank, struct config *out);
+/* The ranks' data goes by NCCL from here on, where they are on cards and each has a usable one (comm.h, comm_nccl). Where not, rank 0
+ * warns that `what` goes through the host's memory. Collective, once; o stays open until c is closed. ERR_PEER: NCCL failed. */
+int train_ranks_join(struct comm *c, struct ops *o, double timeout_s, const char *what, struct err *e);
 /* Which card is the slowest, in words ("card 0 is the slower by its maker's table, 71 against 165 TFLOP/s"): by the table of cards,
  * where one of them is not in it by what each rank has measured (FLOP/s of products; 0 = nothing). "" when they are equally fast or nobody
  * knows. Collective. */

@@ -70,6 +70,24 @@ static void test_links(const char *what, int code, const char *says)
     e2e_remove("runs/l");
 }
 
+/* What `lorat bench comm` measures between cards is NCCL, as in training; without it that is said. */
+static void test_bench(void)
+{
+    const char *bench = "bench comm --device cuda --gpus 0,1 --most 1 --seconds 0";
+    fault("none");
+    E2E_RUN(0, "%s", bench);
+    CHECK_HAS(e2e_out, "all-gather      1024 KiB ");
+    CHECK(strstr(e2e_out, "warning") == NULL);
+    setenv("LORAT_SIM_NCCL", "none", 1);
+    E2E_RUN(0, "%s", bench);
+    CHECK_HAS(e2e_out, "libnccl.so.2 is not there");
+    CHECK_HAS(e2e_out, "Sums and gathers go through the host's memory instead");
+    unsetenv("LORAT_SIM_NCCL");
+    fault("1:sum");
+    E2E_RUN(ERR_VERIFY, "%s", bench);
+    check_message("all-reduce of 65536 bytes: 1 wrong elements over all ranks");
+}
+
 /* P10: a base in host memory that the host has no room for is refused before anything large is allocated. */
 static void test_no_room(void)
 {
@@ -111,6 +129,7 @@ int main(int argc, char **argv)
     test_links("0:gather", ERR_DEVICE, "rank 0 received 1 wrong ones (0 of them zero), the first at byte 0");
     test_links("1:lost", ERR_DEVICE, "rank 1 received 65536 wrong ones (65536 of them zero)");
     test_links("1:hang", ERR_PEER, "rank 1 has not moved for 2 s at step 0 (preflight)");
+    test_bench();
     test_no_room();
     return e2e_end();
 }
