@@ -111,8 +111,7 @@ static void say(const struct choices *c, const struct buf *bits, const struct bu
 {
     if (c->lead && bits->n > 0)
         log_warn("%s: goes on with something else than its steps so far were made with, so other bits than those of an unbroken "
-                 "run may "
-                 "follow:%s",
+                 "run may follow:%s",
                  c->run_dir, bits->data);
     if (c->lead && rounding->n > 0)
         log_note("resumed with another division of a step, which may round otherwise:%s", rounding->data);

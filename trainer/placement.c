@@ -17,13 +17,11 @@ static int refuse(const struct config *c, int ranks, const char *unequal, struct
     if (sharded && ranks == 1)
         FAIL(e, ERR_CONFIG,
              "compute.parallel: sharded on one rank, expected several that share the base. Set compute.parallel: auto; for a "
-             "base that "
-             "one card cannot hold, model.placement: host");
+             "base that one card cannot hold, model.placement: host");
     if (sharded && unequal[0] != '\0')
         FAIL(e, ERR_DEVICE,
              "compute.parallel: sharded on %.300s, expected cards that are alike: all would wait for the smaller and the slower "
-             "at every "
-             "block. Choose equal ones with compute.gpus, or set compute.parallel: data",
+             "at every block. Choose equal ones with compute.gpus, or set compute.parallel: data",
              unequal);
     return 0;
 }

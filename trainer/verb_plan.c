@@ -14,8 +14,7 @@ static const struct option_row rows[] = {
     SET_ROW,
     {"on", "CARD",
      "plan for a card that is not here: 3090, 4090, 5080, 5090, 4500-ada, pro-4000, gb10, l40, h100, h200, or several of them, "
-     "as "
-     "in 2x3090",
+     "as in 2x3090",
      0, false},
     {"json", NULL, "one JSON object instead of tables, in bytes and seconds", 0, false},
 };

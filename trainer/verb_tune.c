@@ -24,9 +24,8 @@ static const struct option_table table = {
     .args = "JOB",
     .about =
         "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
-        "runs/<name>/tuned.txt, which lorat train "
-        "uses from then on. Do it before the run: a run that has begun keeps its algorithms. The weights are not read. A job of "
-        "several cards is tuned on the first of them.",
+        "runs/<name>/tuned.txt, which lorat train uses from then on. Do it before the run: a run that has begun keeps its "
+        "algorithms. The weights are not read. A job of several cards is tuned on the first of them.",
     .example = "lorat tune configs/qwen3-8b.yaml\nlorat train configs/qwen3-8b.yaml",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],

@@ -10,8 +10,8 @@
  * would follow. Rule 4 times nothing: a timing that falls one way today and the other way tomorrow would change bits too.
  *
  * The decision is made at the first call of a class, and waits for the card then. The self-test's shape is that of the call, and a
- * resumed run may begin with another batch: that is why rule 3 keeps what was chosen. A plan that cannot be made later, for another number of documents, is a
- * failure rather than a silent change of kernel. */
+ * resumed run may begin with another batch: that is why rule 3 keeps what was chosen. A plan that cannot be made later, for another
+ * number of documents, is a failure rather than a silent change of kernel. */
 #include "kernels/cuda/attention_select.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* fake_cuda.c - a stand-in for lorat_cuda.so, so that all of lorat around the plug-in is tested where there is no card.
  * $LORAT_FAKE_CUDA says how it misbehaves. Its cards are one of 24 GiB and, for "two", an older one beside it, for "pair" a second
- * of its kind; its backend is the CPU's, told apart by name and with memory that the host may not read. Built with FAKE_NO_SYMBOL it has no entry point. */
+ * of its kind; its backend is the CPU's, told apart by name and with memory that the host may not read. Built with FAKE_NO_SYMBOL it
+ * has no entry point. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

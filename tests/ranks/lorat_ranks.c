@@ -2,13 +2,15 @@
  *
  *   seed         its job has another seed
  *   version      it takes itself for another lorat
- *   open:A=B     where it would open a file whose path ends with A it opens B: what happens when somebody replaces A at that
- * moment never        it stands still before it has done anything die          it is killed there sum          every sum over
- * ranks comes out with its last bit flipped in the last element gather       every gather comes out with the first words of rank
- * 0 and rank 1 exchanged lost         every gather comes out as zeros hang         it never comes to a gather
+ *   open:A=B     where it would open a file whose path ends with A it opens B, as when somebody replaces A at that moment
+ *   never        it stands still before it has done anything
+ *   die          it is killed there
+ *   sum          every sum over ranks comes out with its last bit flipped in the last element
+ *   gather       every gather comes out with the first words of rank 0 and rank 1 exchanged
+ *   lost         every gather comes out as zeros
+ *   hang         it never comes to a gather
  *
- * Ranks are forks of one process and cannot differ of themselves, so three functions are wrapped by the linker (CMakeLists.txt).
- */
+ * Ranks are forks of one process and cannot differ of themselves, so three functions are wrapped by the linker (CMakeLists.txt). */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
