@@ -50,10 +50,11 @@ static int count_cards(struct job *j)
     return r->n;
 }
 
-/* Every rank plans with the memory of the one that has least, and so all come to the same plan. Ranks on the CPU share one memory. */
+/* Every rank plans with the memory of the one that has least and the reserve of the one that needs most (contexts differ, with a
+ * display on one card say), and so all come to the same plan. Ranks on the CPU share one memory. */
 static int agree_on_memory(struct job *j, struct err *e)
 {
-    double has[RANKS_MAX] = {0};
+    double available[RANKS_MAX] = {0}, reserve[RANKS_MAX] = {0};
     int ranks = j->comm.ranks;
     if (ranks == 1)
         ranks = j->ops->unified ? j->c.compute.ranks : count_cards(j); /* planned for, not started */
@@ -64,11 +65,16 @@ static int agree_on_memory(struct job *j, struct err *e)
         j->device.reserve += JOB_NCCL_BYTES;
     if (j->ops->unified)
         j->device.available /= ranks;
-    has[j->comm.rank] = (double)j->device.available;
-    TRY(j->comm.sum_host(&j->comm, has, j->comm.ranks, e));
-    for (int r = 0; r < j->comm.ranks; r++)
-        if ((int64_t)has[r] < j->device.available)
-            j->device.available = (int64_t)has[r];
+    available[j->comm.rank] = (double)j->device.available;
+    reserve[j->comm.rank] = (double)j->device.reserve;
+    TRY(j->comm.sum_host(&j->comm, available, j->comm.ranks, e));
+    TRY(j->comm.sum_host(&j->comm, reserve, j->comm.ranks, e));
+    for (int r = 0; r < j->comm.ranks; r++) {
+        if ((int64_t)available[r] < j->device.available)
+            j->device.available = (int64_t)available[r];
+        if ((int64_t)reserve[r] > j->device.reserve)
+            j->device.reserve = (int64_t)reserve[r];
+    }
     return 0;
 }
 

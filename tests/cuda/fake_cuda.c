@@ -1,7 +1,7 @@
 /* fake_cuda.c - a stand-in for lorat_cuda.so, so that all of lorat around the plug-in is tested where there is no card.
  * $LORAT_FAKE_CUDA says how it misbehaves. Its cards are one of 24 GiB and, for "two", an older one beside it, for "pair" a second
- * of its kind; its backend is the CPU's, told apart by name and with memory that the host may not read. Built with FAKE_NO_SYMBOL it
- * has no entry point. */
+ * of its kind, for "uneven" one of that kind that needs 100 MiB more beside a job; its backend is the CPU's, told apart by name and
+ * with memory that the host may not read. Built with FAKE_NO_SYMBOL it has no entry point. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static int fake_cards(struct cuda_card *out, int max, int *n, struct err *e)
     }
     if (is("tight"))
         out[0].free = 480 << 20; /* 180 MiB beside the context */
-    if (is("pair") && max > 1) {
+    if ((is("pair") || is("uneven")) && max > 1) {
         out[1] = out[0];
         out[1].index = 1;
         *n = 2;
@@ -153,7 +153,7 @@ static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
     snprintf(o->device, sizeof o->device, "Fake RTX 3090");
     log_note("fake: opened");
     o->unified = false;
-    o->later_bytes = 200 << 20;
+    o->later_bytes = (is("uneven") && index == 1 ? 300 : 200) << 20;
     cpu_alloc = o->alloc;
     cpu_close = o->close;
     cpu_attention = o->attention_forward;

@@ -137,6 +137,17 @@ static void test_tune(void)
     CHECK_HAS(e2e_out, " -> the library's own choice");
 }
 
+/* Two cards come to one plan, by what the one needs that needs more. */
+static void test_uneven(void)
+{
+    fake("pair");
+    E2E_RUN(75, "train job.yaml --set name=even --set train.micro_batch=2 --stop-after 1");
+    CHECK_HAS(e2e_out, "whole on each of 2 ranks");
+    fake("uneven");
+    E2E_RUN(75, "train job.yaml --set name=uneven --set train.micro_batch=2 --stop-after 1");
+    CHECK(e2e_summary("uneven", "plan_bytes") - e2e_summary("even", "plan_bytes") == 100 << 20);
+}
+
 /* What the run's bits hang on beside the job is written with it, and a resume says what is no longer the same. */
 static void test_choices(void)
 {
@@ -242,6 +253,7 @@ int main(int argc, char **argv)
     test_refused();
     test_train();
     test_tune();
+    test_uneven();
     test_choices();
     test_generate();
     return e2e_end();
