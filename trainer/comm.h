@@ -1,8 +1,8 @@
 /* comm.h - what ranks do together. One table, filled by comm_solo for a single rank and by comm_local for ranks of one machine (see
  * ranks.h); comm_nccl puts NCCL in for data on cards. An mpirun or srun that is joined would be a further way to fill it.
  *
- * Every call but `alive` and `waiting` is collective: all ranks make the same calls in the same order. A call fails (ERR_PEER) when another rank
- * is gone; the caller then leaves as soon as it can. */
+ * Every call but `alive` and `waiting` is collective: all ranks make the same calls in the same order. A call fails (ERR_PEER,
+ * or ERR_STOPPED as `waiting` says) when another rank is gone; the caller then leaves as soon as it can. */
 #ifndef LORAT_COMM_H
 #define LORAT_COMM_H
 
@@ -20,6 +20,7 @@ struct comm {
     int rank, ranks;
     void *state, *device; /* the implementation's; that of comm_nccl above it */
     struct comm_cost cost;
+    bool over; /* another rank is gone: what is queued on a card may never end, and nothing waits for it any more */
     /* p (count) F32 device memory: sum over ranks, the same bits on every rank. In rank order; by NCCL and more than two ranks in the
      * order of its ring. Queued on the ops stream where the
      * backend can, else waits. */
@@ -36,7 +37,8 @@ struct comm {
     /* Progress counter for the watcher: call while loading, training, evaluating and saving. doing: static text. Also passes on a
      * request to stop that another rank received (stop.h). Never waits. */
     void (*alive)(struct comm *c, int64_t step, const char *doing);
-    /* While this rank waits for something that others have a part in: it is alive, and -1 (ERR_PEER) once one of them is gone. */
+    /* While this rank waits for something that others have a part in: it is alive, and -1 once one of them is gone (ERR_PEER, or
+     * ERR_STOPPED where that one left on a request to stop). */
     int (*waiting)(struct comm *c, struct err *e);
     void (*close)(struct comm *c);
 };

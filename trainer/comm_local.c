@@ -32,12 +32,26 @@ static void local_alive(struct comm *c, int64_t step, const char *doing)
         stop_request(sig);
 }
 
+/* A rank that has left on a request to stop, which is then this rank's word too; NULL: none. */
+static const struct rank_slot *stopped(const struct local *l)
+{
+    for (int k = 0; k < l->s->ranks; k++)
+        if (atomic_load(&l->s->slot[k].result) == RANK_FAILED && l->s->slot[k].error.code == ERR_STOPPED)
+            return &l->s->slot[k];
+    return NULL;
+}
+
 /* The others' word for it, or that they were told to leave. */
 static int gone(struct comm *c, struct err *e)
 {
     struct local *l = c->state;
-    const struct rank_slot *me = &l->s->slot[c->rank];
+    const struct rank_slot *me = &l->s->slot[c->rank], *stop = stopped(l);
     int first = atomic_load(&l->s->first_failed) - 1;
+    c->over = true;
+    if (first < 0 && stop != NULL) {
+        *e = stop->error;
+        return -1;
+    }
     if (first < 0 || first == c->rank)
         FAIL(e, ERR_PEER, "rank %d left at step %lld (%s): another rank is gone", c->rank, (long long)atomic_load(&me->step),
              atomic_load(&me->doing));
@@ -65,7 +79,10 @@ static int barrier(struct comm *c, struct err *e)
     atomic_store(&l->s->slot[c->rank].arrived, mine);
     for (int r = 0; r < c->ranks; r++)
         for (int64_t turn = 0; atomic_load(&l->s->slot[r].arrived) < mine; turn++) {
-            TRY(local_waiting(c, e));
+            int rc = local_waiting(c, e);
+            if (atomic_load(&l->s->slot[r].arrived) >= mine) /* it came, and only then it left */
+                break;
+            TRY(rc);
             if (turn > 2000)
                 nanosleep(&(struct timespec){0, 100000}, NULL);
         }

@@ -39,7 +39,7 @@ static int lost(struct comm *c, struct err *e)
 {
     struct nccl_ranks *n = c->device;
     n->failed = true;
-    return e != NULL && strncmp(e->text, "rank ", 5) != 0 ? err_prefix(e, "rank %d at step %lld", c->rank, (long long)n->step) : -1;
+    return e != NULL && e->code != ERR_STOPPED && strncmp(e->text, "rank ", 5) != 0 ? err_prefix(e, "rank %d at step %lld", c->rank, (long long)n->step) : -1;
 }
 
 /* Until the card has done everything that was queued. */

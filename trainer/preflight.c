@@ -150,8 +150,8 @@ int preflight(struct comm *c, struct ops *o, const struct preflight_options *opt
     f.token = (float *)(void *)((char *)f.mine + f.bytes);
     TRY_DONE(o->alloc(o, (size_t)f.bytes * (size_t)c->ranks, &f.all, e));
     rc = fly(&f, &r, e);
-    if (rc != 0 && e->code == ERR_PEER) /* giving memory back would wait for what the card may never end */
-        return add_advice(e);
+    if (rc != 0 && (e->code == ERR_PEER || c->over)) /* giving memory back would wait for what the card may never end */
+        return e->code == ERR_PEER ? add_advice(e) : -1;
     TRY_DONE(rc);
     if (c->rank == 0)
         log_note("preflight %d ranks: %s from each to each arrived byte for byte, twice, at %.1f GB/s; a small sum takes %.1f us", c->ranks,

@@ -21,6 +21,7 @@
 
 #define TIMEOUT_S 30.0
 #define GRACE_S 1.0 /* between "leave" and SIGKILL: together with the looks below, well under two seconds */
+#define STUCK_S 5.0 /* after one rank has left on a request to stop */
 #define LOOK_S 0.02
 
 struct watch {
@@ -31,6 +32,7 @@ struct watch {
     int64_t seen[RANKS_MAX]; /* progress at the last look that found it moved, and when that was */
     double moved[RANKS_MAX];
     double left;          /* when the others were told to leave; 0 = not yet */
+    double stopped;       /* when the first rank left on a request to stop; 0 = not yet */
     bool killed;
 };
 
@@ -97,8 +99,12 @@ static void ended(struct watch *w, int k, int status)
                     WEXITSTATUS(status), step, doing);
         atomic_store(&slot->result, RANK_FAILED);
     }
-    if (atomic_load(&slot->result) == RANK_FAILED && slot->error.code != ERR_STOPPED)
+    if (atomic_load(&slot->result) != RANK_FAILED)
+        return;
+    if (slot->error.code != ERR_STOPPED)
         leave(w, k);
+    else if (w->stopped == 0)
+        w->stopped = clock_s();
 }
 
 static void reap(struct watch *w)
@@ -146,6 +152,30 @@ static void look(struct watch *w)
     }
 }
 
+/* A request to stop may catch one rank while it loads, and another when it is done with that and waits for the first. The others are
+ * not killed as after a failure: they may be saving. But a second later whoever waits for a rank does so in vain, and who then stands
+ * still waits for a card that does. */
+static void look_stopped(struct watch *w)
+{
+    const struct err *words = NULL;
+    double now = clock_s();
+    if (w->stopped == 0 || now - w->stopped <= GRACE_S)
+        return;
+    atomic_store(&w->s->leave, 1);
+    for (int k = 0; k < w->s->ranks; k++)
+        if (atomic_load(&w->s->slot[k].result) == RANK_FAILED && w->s->slot[k].error.code == ERR_STOPPED)
+            words = &w->s->slot[k].error;
+    for (int k = 0; k < w->s->ranks && words != NULL; k++) {
+        struct rank_slot *slot = &w->s->slot[k];
+        bool stuck = now - w->stopped > STUCK_S && now - w->moved[k] > STUCK_S && strcmp(atomic_load(&slot->doing), "saving") != 0;
+        if (w->pid[k] == 0 || !stuck || atomic_load(&slot->result) != RANK_RUNNING)
+            continue;
+        slot->error = *words;
+        atomic_store(&slot->result, RANK_FAILED);
+        kill(w->pid[k], SIGKILL);
+    }
+}
+
 static bool any_left(const struct watch *w)
 {
     for (int k = 0; k < w->s->ranks; k++)
@@ -170,6 +200,7 @@ static void watch(struct watch *w)
             atomic_compare_exchange_strong(&w->s->stop, &none, sig);
         reap(w);
         look(w);
+        look_stopped(w);
         if (w->left != 0 && !w->killed && clock_s() - w->left > GRACE_S)
             kill_all(w);
         if (any_left(w))

@@ -5,7 +5,8 @@
  *
  * Watching: a child's end is seen by waitpid, a wedged one by its progress counter (comm.alive, and every wait inside a collective
  * call), which must move within the time-out. When one is gone the others are told, get a second to say what they were doing, and
- * are then killed. The parent reports the root cause: the first failure that is not just the echo of another rank's. */
+ * are then killed. After one has left on a request to stop the others may still be saving: they are told when they wait for it in vain, and
+ * killed only when they stand still. The parent reports the root cause: the first failure that is not just the echo of another rank's. */
 #ifndef LORAT_RANKS_H
 #define LORAT_RANKS_H
 

@@ -278,7 +278,7 @@ static int run_all(struct run *r, struct err *e)
     if (rc == 0 && r->lead)
         rc = write_adapter(r, adapter, sizeof adapter, e);
     const char *state = rc == 0 ? "done" : e->code == ERR_STOPPED ? "stopped" : "failed";
-    if (rc != 0 && e->code == ERR_STOPPED && r->saved != r->state.step) { /* stopped inside an evaluation */
+    if (rc != 0 && e->code == ERR_STOPPED && !r->job.comm.over && r->saved != r->state.step) { /* stopped inside an evaluation */
         struct err saving = {0};
         rc = stopped(r, &saving);
         *e = saving;
@@ -311,7 +311,7 @@ static int rank_run(struct comm *comm, void *arg, struct err *e)
             rc = run_all(&r, e);
         /* With several ranks this process ends in any case. After a failure nothing is given back first: a card that waits for a rank that is
          * gone would hold it up, and nobody would hear what went wrong. */
-        if (rc == 0 || e->code == ERR_STOPPED || comm->ranks == 1)
+        if (rc == 0 || (e->code == ERR_STOPPED && !r.job.comm.over) || comm->ranks == 1)
             run_close(&r);
     }
     interconnect_close(&link);

@@ -9,6 +9,7 @@
  *   gather       every gather comes out with the first words of rank 0 and rank 1 exchanged
  *   lost         every gather comes out as zeros
  *   hang         it never comes to a gather
+ *   stopped      it leaves as when a request to stop had found it at the end of loading
  *
  * Ranks are forks of one process and cannot differ of themselves, so three functions are wrapped by the linker (CMakeLists.txt). */
 #include <fcntl.h>
@@ -140,7 +141,10 @@ int __wrap_run_open(struct run *r, const struct config *c, const struct train_op
         files.open = bad_open;
         io = &files;
     }
-    return __real_run_open(r, &mine, t, comm, ranks, e);
+    TRY(__real_run_open(r, &mine, t, comm, ranks, e));
+    if (is("stopped"))
+        FAIL(e, ERR_STOPPED, "while the model was loading; nothing had changed");
+    return 0;
 }
 
 int main(int argc, char **argv) { return lorat_main(argc, argv); }

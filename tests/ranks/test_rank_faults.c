@@ -70,6 +70,17 @@ static void test_links(const char *what, int code, const char *says)
     e2e_remove("runs/l");
 }
 
+/* P1, P3: a request to stop catches one rank at the end of loading, and the other when it waits for the first: on the host, or on a card
+ * for a block of the base. */
+static void test_stopped(const char *what, const char *more)
+{
+    fault(what);
+    E2E_RUN(ERR_STOPPED, "train job.yaml --set train.micro_batch=2 --set name=halt %s", more);
+    CHECK_HAS(e2e_out, "lorat: stopped: while the model was loading; nothing had changed");
+    CHECK(!e2e_exists("runs/halt/checkpoints"));
+    e2e_remove("runs/halt");
+}
+
 /* What `lorat bench comm` measures between cards is NCCL, as in training; without it that is said. */
 static void test_bench(void)
 {
@@ -123,12 +134,16 @@ int main(int argc, char **argv)
                      "rank 1 has not moved for 5 s at step 0 (starting), expected progress. It was ended; nothing was changed");
     test_never_there("0:never", "rank 0 has not moved for 5 s at step 0 (starting)");
     test_never_there("1:die", "rank 1 was killed by signal 9 (Killed) at step 0 (starting)");
+    test_stopped("0:stopped", "--set compute.ranks=2");
+    test_stopped("1:stopped", "--set compute.ranks=2");
     setenv("LORAT_CUDA", argv[3], 1);
     setenv("LORAT_SIM_CARDS", "3090,3090", 1);
     test_links("1:sum", ERR_DEVICE, "preflight: element 4095 of a sum over 2 ranks came to ");
     test_links("0:gather", ERR_DEVICE, "rank 0 received 1 wrong ones (0 of them zero), the first at byte 0");
     test_links("1:lost", ERR_DEVICE, "rank 1 received 65536 wrong ones (65536 of them zero)");
     test_links("1:hang", ERR_PEER, "rank 1 has not moved for 2 s at step 0 (preflight)");
+    test_stopped("1:stopped", "--set compute.device=cuda");
+    test_stopped("0:stopped", "--set compute.device=cuda --set compute.parallel=sharded");
     test_bench();
     test_no_room();
     return e2e_end();

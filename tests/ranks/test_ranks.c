@@ -156,6 +156,31 @@ static void test_stop(void)
     }
 }
 
+/* A rank that leaves on a request to stop, as while it loads, when another has begun to wait for it and a third is still at work: all
+ * stop, with the first one's words. */
+static int stopping_alone(struct comm *c, void *arg, struct err *e)
+{
+    double v = 1;
+    if (c->rank == *(int *)arg)
+        FAIL(e, ERR_STOPPED, "while the model was loading");
+    for (int i = 0; i < 30 && c->rank == (*(int *)arg + 1) % c->ranks; i++) {
+        c->alive(c, 0, "loading");
+        nap(0.1);
+    }
+    TRY(c->sum_host(c, &v, 1, e));
+    return 0;
+}
+
+static void test_stop_alone(void)
+{
+    for (int who = 0; who < 3; who++) {
+        struct err e = {0};
+        CHECK(run(3, 0, stopping_alone, &who, &e) != 0);
+        CHECK_INT(e.code, ERR_STOPPED);
+        CHECK_STR(e.text, "while the model was loading");
+    }
+}
+
 /* A rank that computes for long without a collective call is fine as long as it says so; one whose parent is gone leaves. */
 static int slow(struct comm *c, void *arg, struct err *e)
 {
@@ -207,6 +232,7 @@ int main(void)
     test_sums();
     test_losses();
     test_stop();
+    test_stop_alone();
     CHECK_OK(run(2, 0.4, slow, NULL, &e), &e);
     test_orphans();
     CHECK(ranks_run(&(struct ranks_options){.ranks = 17}, sums, NULL, &e) != 0);
