@@ -51,6 +51,8 @@ done:
     return rc;
 }
 
+bool run_is_unclear(const struct err *why) { return why->code != ERR_OK && why->code != ERR_STATE && why->code != ERR_IO; }
+
 int run_verify(const char *checkpoint_dir, struct err *e)
 {
     int64_t step = -1;
@@ -84,7 +86,7 @@ static int judge(const char *checkpoints, const struct run_entry *c, char **dir,
         return 1;
     mem_free(*dir);
     *dir = NULL;
-    if (why.code != ERR_STATE && why.code != ERR_IO) {
+    if (run_is_unclear(&why)) {
         if (e != NULL)
             *e = why;
         return -1;

@@ -65,5 +65,7 @@ int run_manifest_read(const char *bytes, size_t n, const char *where, int64_t *s
 /* As run_verify, but messages begin with the file's name, and the manifest must be of `step` (-1 = any). ERR_STATE or ERR_IO:
  * the folder is no good; any other code: it could not be judged. */
 int run_verify_step(const char *dir, int64_t step, struct err *e);
+/* Was it such another code, no memory say? Then nothing may be concluded, least of all removed. */
+bool run_is_unclear(const struct err *why);
 
 #endif

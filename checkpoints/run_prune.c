@@ -26,7 +26,7 @@ static int verifies(const char *checkpoints, const struct run_entry *c, bool *ou
         return mem_fail(e, "a path", strlen(checkpoints));
     *out = run_verify_step(path, c->step, &why) == 0;
     mem_free(path);
-    if (!*out && why.code != ERR_STATE && why.code != ERR_IO) {
+    if (!*out && run_is_unclear(&why)) {
         if (e != NULL)
             *e = why;
         return -1;

@@ -131,7 +131,7 @@ static int settle_old(const char *checkpoints, const char *final, const char *ol
     struct err why = {0}, old_why = {0};
     bool good = run_verify_step(final, step, &why) == 0;
     bool old_good = !good && run_verify_step(old, step, &old_why) == 0;
-    const struct err *unclear = why.code == ERR_INTERNAL ? &why : old_why.code == ERR_INTERNAL ? &old_why : NULL;
+    const struct err *unclear = run_is_unclear(&why) ? &why : run_is_unclear(&old_why) ? &old_why : NULL;
     if (unclear != NULL)
         return err_set(e, unclear->code, "%s", unclear->text);
     *there = !old_good;

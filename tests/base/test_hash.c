@@ -41,7 +41,7 @@ static void test_file(void)
     CHECK_INT(hash_file(-1, "closed", 0, -1, hash, &e), -1);
     mem_fail_at(1);
     CHECK_INT(hash_file(fd, path, 0, -1, hash, &e), -1);
-    CHECK_INT(e.code, ERR_INTERNAL);
+    CHECK_INT(e.code, ERR_DEVICE);
     mem_fail_at(0);
     free(bytes);
     close(fd);

@@ -31,6 +31,7 @@ static void test_fail_at(void)
     CHECK_INT(mem_fail(&e, "tokens", 3u << 20), -1);
     CHECK_HAS(e.text, "tokens");
     CHECK_HAS(e.text, "3.0 MiB");
+    CHECK_INT(e.code, ERR_DEVICE); /* docs/exit-codes.md */
 }
 
 static void *allocate(void *arg)

@@ -145,7 +145,7 @@ static void test_memory(const char *run)
                 mem_fail_at(0);
                 if (rc != 0) {
                     CHECK(hit);
-                    CHECK_INT(e.code, ERR_INTERNAL);
+                    CHECK_INT(e.code, ERR_DEVICE);
                     CHECK_HAS(e.text, "out of memory");
                 }
                 if (rc != 0 && calls[i] == aside && !io_exists(run))

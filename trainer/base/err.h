@@ -14,7 +14,7 @@
     X(ERR_DATA, 4, "a dataset or a text input is wrong")                                                \
     X(ERR_MODEL, 5, "a model, tokenizer or adapter file is wrong or not supported")                     \
     X(ERR_STATE, 6, "a run or checkpoint cannot be used (in use, damaged, or of another job)")          \
-    X(ERR_DEVICE, 7, "the device cannot be used, or its memory is too small for the job")               \
+    X(ERR_DEVICE, 7, "the device cannot be used, or its memory or the host's is too small for the job")               \
     X(ERR_PEER, 8, "another rank died or did not answer")                                               \
     X(ERR_IO, 9, "reading or writing failed (disk full, permission, missing file)")                     \
     X(ERR_VERIFY, 10, "a verification found a difference")                                              \

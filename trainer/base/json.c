@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/base/mem.h"
+
 enum { MAX_DEPTH = 64 };
 
 static const json_t *node(const struct json *j) { return (const json_t *)j; }
@@ -114,7 +116,7 @@ int json_parse(const char *bytes, size_t n, const char *where, enum err_code cod
         buf_free(&wide);
     }
     if (root == NULL && json_error_code(&error) == json_error_out_of_memory)
-        FAIL(e, ERR_INTERNAL, "%s: out of memory while reading JSON of %zu bytes", where, n);
+        return mem_fail(e, where, n);
     if (root == NULL)
         return fail_at(where, code, error.line < 1 ? 1 : error.line, error.column < 1 ? 1 : error.column, error.text, e);
     *out = (struct json *)root;

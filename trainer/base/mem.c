@@ -64,7 +64,7 @@ void mem_free(void *p) { free(p); }
 int mem_fail(struct err *e, const char *what, size_t bytes)
 {
     char text[32];
-    return err_set(e, ERR_INTERNAL, "%s: out of memory, %s asked for. Free some host memory and run again", what,
+    return err_set(e, ERR_DEVICE, "%s: out of memory, %s asked for. Free some host memory and run again", what,
                    num_format_bytes(text, bytes));
 }
 

@@ -13,7 +13,7 @@ void *mem_alloc(size_t count, size_t size);
 void *mem_realloc(void *p, size_t count, size_t size); /* NULL leaves p as it was; new bytes are not zeroed */
 char *mem_strdup(const char *s);
 void mem_free(void *p);
-/* Fill e with "out of memory" and what was asked for; returns -1. */
+/* Fill e with "out of memory" (ERR_DEVICE) and what was asked for; returns -1. */
 int mem_fail(struct err *e, const char *what, size_t bytes);
 /* Tests: make allocation number n from now on (1 = the next) fail once; 0 = never. Counts since the last call. */
 void mem_fail_at(int64_t n);
