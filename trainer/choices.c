@@ -124,6 +124,12 @@ static bool same_value(const char *before, const char *now, const char *key)
     return was != NULL && is != NULL && n_was == n_is && memcmp(was, is, n_is) == 0;
 }
 
+/* $LORAT_ATTENTION=plain or mma: one word for all classes of shapes. */
+static bool is_wish(const char *attention, size_t n)
+{
+    return memchr(attention, '/', n) == NULL && (n != strlen("none") || memcmp(attention, "none", n) != 0);
+}
+
 /* What was recorded for the steps so far, against this process; c->record is cut to what stays. */
 static void hold_against(struct choices *c, struct ops *o)
 {
@@ -134,8 +140,14 @@ static void hold_against(struct choices *c, struct ops *o)
     if (before == NULL)
         return;
     choices_compare(before, c->lines.data, &bits, &rounding);
-    say(c, &bits, &rounding);
     c->attention = choices_value(before, "attention", &n);
+    if (c->attention != NULL && is_wish(c->attention, n) && o->chosen != NULL) {
+        if (!c->attention_said)
+            buf_printf(&bits, "\n  attention: %.*s -> what the first step chooses (LORAT_ATTENTION=%.*s keeps it)", (int)n, c->attention,
+                       (int)n, c->attention);
+        c->attention = NULL; /* all is said, and there is nothing to keep */
+    }
+    say(c, &bits, &rounding);
     /* Also where another rank's card is not like rank 0's: it then chooses for itself, as it did before. */
     if (c->attention != NULL && o->set_chosen != NULL && same_value(before, c->lines.data, "device") &&
         same_value(before, c->lines.data, "libraries")) {

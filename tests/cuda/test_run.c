@@ -212,6 +212,28 @@ static void test_choices(void)
     free(record);
 }
 
+/* LORAT_ATTENTION of the steps so far or of this process alone: said before a step is made, and once. */
+static void check_wish(const char *kind, int stop_after, const char *says)
+{
+    char step[16];
+    fake(kind);
+    E2E_RUN(75, "train job.yaml --set name=wish --resume --stop-after %d", stop_after);
+    snprintf(step, sizeof step, "step %d/", stop_after);
+    const char *said = strstr(e2e_out, "\n  attention: "), *stepped = strstr(e2e_out, step);
+    CHECK_HAS(e2e_out, says);
+    CHECK(said != NULL && stepped != NULL && said < stepped && strstr(said + 1, "\n  attention: ") == NULL);
+}
+
+static void test_wish(void)
+{
+    fake("");
+    E2E_RUN(75, "train job.yaml --set name=wish --stop-after 2");
+    check_wish("wish", 3, "\n  attention: 4/2/64 own -> mma\n");
+    check_wish("", 4, "\n  attention: mma -> what the first step chooses (LORAT_ATTENTION=mma keeps it)\n");
+    E2E_RUN(75, "train job.yaml --set name=wish --resume --stop-after 5");
+    CHECK(strstr(e2e_out, "attention: ") == NULL);
+}
+
 /* A card that has no room for the base: it stays in host memory, and the answers are the same. */
 static void test_generate(void)
 {
@@ -255,6 +277,7 @@ int main(int argc, char **argv)
     test_tune();
     test_uneven();
     test_choices();
+    test_wish();
     test_generate();
     return e2e_end();
 }
