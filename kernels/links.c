@@ -68,6 +68,7 @@ enum { TYPE_UINT = 1, TYPE_ULONG = 2, TYPE_ULL = 3, TYPE_SLL = 4 };
     X(width_max, "nvmlDeviceGetMaxPcieLinkWidth", (device, unsigned *))                           \
     X(link_state, "nvmlDeviceGetNvLinkState", (device, unsigned, unsigned *))                     \
     X(link_remote, "nvmlDeviceGetNvLinkRemotePciInfo_v2", (device, unsigned, struct pci *))       \
+    X(link_type, "nvmlDeviceGetNvLinkRemoteDeviceType", (device, unsigned, int *))                \
     X(peer, "nvmlDeviceGetP2PStatus", (device, device, int, int *))                               \
     X(ancestor, "nvmlDeviceGetTopologyCommonAncestor", (device, device, int *))                   \
     X(energy, "nvmlDeviceGetTotalEnergyConsumption", (device, unsigned long long *))              \
@@ -197,11 +198,19 @@ static void ask_number(int (*f)(device, unsigned *), device d, unsigned per, int
         *out = v / per;
 }
 
+/* nvmlIntNvLinkDeviceType_t; 255 is unknown. */
+static const char *type_words(int type)
+{
+    static const char *const words[] = {"gpu", "npu", "switch"};
+    return type >= 0 && type < (int)(sizeof words / sizeof words[0]) ? words[type] : "";
+}
+
 static void ask_links(struct links *l, device d, struct link_card *c)
 {
     c->n_links = 0;
     for (unsigned i = 0; i < LINKS_MAX_LINKS && l->link_state != NULL; i++) {
         unsigned active;
+        int type;
         struct pci p = {0};
         if (l->link_state(d, i, &active) != OK)
             break; /* no such link */
@@ -209,6 +218,8 @@ static void ask_links(struct links *l, device d, struct link_card *c)
         *k = (struct link_state){.active = active != 0};
         if (active != 0 && l->link_remote != NULL && l->link_remote(d, i, &p) == OK)
             snprintf(k->remote, sizeof k->remote, "%.31s", p.address);
+        if (active != 0 && l->link_type != NULL && l->link_type(d, i, &type) == OK)
+            snprintf(k->type, sizeof k->type, "%s", type_words(type));
     }
 }
 

@@ -13,6 +13,7 @@ enum { LINKS_MAX_CARDS = 16, LINKS_MAX_LINKS = 18, LINKS_MAX_USERS = 4 };
 struct link_state { /* one NVLink of a card */
     int64_t active;  /* 1 up, 0 down */
     char remote[32]; /* PCI address of what stands at its other end */
+    char type[8];    /* what that is: "gpu", "switch" (NVSwitch), "npu" (a POWER CPU) */
 };
 struct link_user { /* a process with memory on a card */
     int64_t pid, bytes;

@@ -164,11 +164,14 @@ static void examine_bridge(const struct machine *m, const struct link_pair *p, c
     int down = 0, up = machine_bridges(m, a, b, &down), active = a->n_links - down;
     if (up > 0 && down > 0) {
         FOUND(link_down, "Cards %lld and %lld: %d of %d NVLinks are up.", (long long)p->a, (long long)p->b, up, a->n_links);
-        TODO("Reseat the bridge; clean its contacts. Each link of two RTX 3090s carries 14 GB/s in each direction.");
+        if (machine_switched(a, b) > 0)
+            TODO("nvidia-smi nvlink --status tells which. The switches are part of the machine: restart it, then see its maker.");
+        else
+            TODO("Reseat the bridge; clean its contacts. Each link of two RTX 3090s carries 14 GB/s in each direction.");
     } else if (up == 0 && active > 0) {
         FOUND(link_elsewhere, "Cards %lld and %lld: NVLinks are up, but end at %s.", (long long)p->a, (long long)p->b,
               a->link[0].remote[0] != '\0' ? a->link[0].remote : "something unknown");
-        TODO("Train on the two cards that the bridge joins (compute.gpus), or move the bridge.");
+        TODO("Train on cards that NVLink joins (compute.gpus), or move the bridge.");
     } else if (up == 0 && a->n_links > 0 && b->n_links > 0) {
         FOUND(no_bridge, "Cards %lld and %lld can be joined by NVLink, and are not.", (long long)p->a, (long long)p->b);
         TODO("Nothing for data parallel training. docs/nvlink.md says when a bridge is worth it.");

@@ -12,8 +12,9 @@ static void describe_links(const struct link_card *c, char *out, size_t size)
     if (c->n_links == 0)
         snprintf(out + n, size - n, "no NVLink");
     for (int i = 0; i < c->n_links && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%slink %d %s%s", i > 0 ? ", " : "", i,
-                              c->link[i].active == 1 ? "ends at " : "down", c->link[i].active == 1 ? c->link[i].remote : "");
+        n += (size_t)snprintf(out + n, size - n, "%slink %d %s%s%s", i > 0 ? ", " : "", i, c->link[i].active == 1 ? "ends at " : "down",
+                              c->link[i].active == 1 && strcmp(c->link[i].type, "switch") == 0 ? "a switch, " : "",
+                              c->link[i].active == 1 ? c->link[i].remote : "");
 }
 
 static int check_bridge(const struct machine *m, int one, int other, struct err *e)

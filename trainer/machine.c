@@ -28,9 +28,23 @@ static bool same_address(const char *a, const char *b)
     return n >= 12 && k >= 12 && strcasecmp(a + n - 12, b + k - 12) == 0;
 }
 
+static int count_to_switch(const struct link_card *c)
+{
+    int n = 0;
+    for (int i = 0; i < c->n_links; i++)
+        n += c->link[i].active == 1 && strcmp(c->link[i].type, "switch") == 0;
+    return n;
+}
+
+int machine_switched(const struct link_card *a, const struct link_card *b)
+{
+    int from = count_to_switch(a), to = count_to_switch(b);
+    return from < to ? from : to;
+}
+
 int machine_bridges(const struct machine *m, const struct link_card *a, const struct link_card *b, int *down)
 {
-    int up = 0, off = 0;
+    int up = machine_switched(a, b), off = 0;
     for (int i = 0; i < a->n_links; i++) {
         up += a->link[i].active == 1 && same_address(a->link[i].remote, b->pci);
         off += a->link[i].active == 0;
@@ -79,7 +93,8 @@ enum machine_way machine_way(const struct machine *m, const struct link_pair *p,
         return WAY_HOST;
     }
     if (up > 0) {
-        snprintf(why, 160, "%d NVLink%s between the two", up, up == 1 ? "" : "s");
+        snprintf(why, 160, "%d NVLink%s %s", up, up == 1 ? "" : "s",
+                 machine_switched(a, b) > 0 ? "to switches that join the two" : "between the two");
         return WAY_NVLINK;
     }
     if (machine_peer(p) < 0) {

@@ -43,8 +43,11 @@ void machine_write(const struct machine *m, struct buf *out);
 /* What two cards have in common; the card or the pair by the driver's numbers, NULL when there is none. */
 const struct link_card *machine_card(const struct machine *m, int64_t index);
 const struct link_pair *machine_pair(const struct machine *m, int64_t a, int64_t b);
-/* NVLinks of card a that end at card b: how many are up; *down (may be NULL): how many of a's links are down. */
+/* NVLinks that join card a to card b, from one to the other or by way of switches (NVSwitch joins every card that has links to it):
+ * how many are up; *down (may be NULL): how many of a's links are down. */
 int machine_bridges(const struct machine *m, const struct link_card *a, const struct link_card *b, int *down);
+/* How many of them go by way of switches. */
+int machine_switched(const struct link_card *a, const struct link_card *b);
 
 /* Do cards reach one another's memory? 1 yes, 0 no, -1 unknown. NCCL asks NVML and CUDA both, and one no is enough. */
 int machine_peer(const struct link_pair *p);

@@ -33,7 +33,8 @@ static const struct field card_fields[] = {
 };
 static const struct field user_fields[] = {
     FIELD(link_user, NUMBER, pid), FIELD(link_user, NUMBER, bytes), FIELD(link_user, TEXT, name)};
-static const struct field link_fields[] = {FIELD(link_state, FLAG, active), FIELD(link_state, TEXT, remote)};
+static const struct field link_fields[] = {FIELD(link_state, FLAG, active), FIELD(link_state, TEXT, remote),
+                                           FIELD(link_state, TEXT, type)};
 static const struct field pair_fields[] = {FIELD(link_pair, NUMBER, a), FIELD(link_pair, NUMBER, b), FIELD(link_pair, FLAG, peer),
                                            FIELD(link_pair, FLAG, cuda_peer), FIELD(link_pair, TEXT, peer_status), FIELD(link_pair, TEXT, topology)};
 

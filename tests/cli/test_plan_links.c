@@ -240,14 +240,16 @@ static void read_machine(const char *name, struct machine *m)
     mem_free(text);
 }
 
-static struct plan_ways ways_of(const char *machine)
+static struct plan_ways ways_of_cards(const char *machine, const char *card)
 {
     static struct machine m;
-    struct plan_ways w = plan_card_ways("NVIDIA GeForce RTX 3090", 2);
+    struct plan_ways w = plan_card_ways(card, 2);
     read_machine(machine, &m);
     plan_ways_machine(&m, (int[]){0, 1}, 2, &w);
     return w;
 }
+
+static struct plan_ways ways_of(const char *machine) { return ways_of_cards(machine, "NVIDIA GeForce RTX 3090"); }
 
 /* Four cards, 0 and 1 bridged and 2 and 3: among four the slowest pair counts, among the bridged two the bridge. others: what the
  * driver says of peer access between the pairs. */
@@ -295,6 +297,8 @@ static void test_machines(void)
     CHECK(w.nvlink > 0 && w.nvlink < usual.nvlink);
     w = ways_of("bridged_elsewhere");
     CHECK(w.nvlink == 0);
+    w = ways_of_cards("switched", "NVIDIA H100 80GB HBM3");
+    CHECK(w.nvlink == plan_card_ways("NVIDIA H100 80GB HBM3", 8).nvlink && w.nvlink > 0 && w.own == WAY_NVLINK);
     w = ways_of("slot_x4"); /* the narrower of the two sets the pace */
     CHECK_NEAR(w.staged, usual.staged / 4, 1);
     CHECK_NEAR(w.host, usual.host / 4, 1);

@@ -1,6 +1,6 @@
 /* fake_nvml.c - a stand-in for libnvidia-ml.so.1 with two bridged cards at 01:00.0 and 02:00.0, which are the simulator's addresses. The
- * counters of NVLink move by 1 GiB, those of energy by 2 J, whenever they are read. $LORAT_FAKE_NVML: unbridged, or old (the functions that
- * came later say "not supported"). */
+ * counters of NVLink move by 1 GiB, those of energy by 2 J, whenever they are read. $LORAT_FAKE_NVML: unbridged, switched (the links end
+ * at a switch), or old (the functions that came later say "not supported"). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,8 +148,13 @@ API(nvmlDeviceGetNvLinkState, void *d, unsigned link, unsigned *active)
 }
 API(nvmlDeviceGetNvLinkRemotePciInfo_v2, void *d, unsigned link, struct pci *out)
 {
-    snprintf(out->address, sizeof out->address, "00000000:%02X:00.0", 2 - *(card *)d);
+    snprintf(out->address, sizeof out->address, "00000000:%02X:00.0", is("switched") ? 0xC4 : 2 - *(card *)d);
     return OK;
+}
+API(nvmlDeviceGetNvLinkRemoteDeviceType, void *d, unsigned link, int *out)
+{
+    *out = is("switched") ? 2 : link == 2 ? 255 : 0; /* 255: not known */
+    return is("old") ? NOT_SUPPORTED : OK;
 }
 API(nvmlDeviceGetP2PStatus, void *a, void *b, int what, int *out)
 {

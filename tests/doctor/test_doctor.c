@@ -59,6 +59,7 @@ static void test_findings(void)
     finds("full", "card_full card_busy", false);
     finds("second_full", "card_busy no_bridge", true);
     finds("half_bridged", "link_down", true);
+    finds("switched", "", true);
     finds("bridged_elsewhere", "link_elsewhere", true);
     finds("peer_pcie", "no_bridge", true);
     finds("peer_intel", "no_bridge peer_unused", true);
@@ -91,7 +92,8 @@ static void way(const char *name, enum machine_way want, const char *because)
 static void test_ways(void)
 {
     way("bridged", WAY_NVLINK, "4 NVLinks");
-    way("half_bridged", WAY_NVLINK, "2 NVLinks");
+    way("half_bridged", WAY_NVLINK, "2 NVLinks between the two");
+    way("switched", WAY_NVLINK, "18 NVLinks to switches that join the two");
     way("unbridged", WAY_HOST, "the chipset does not support it");
     way("bridged_elsewhere", WAY_PEER, "PHB");
     way("peer_pcie", WAY_PEER, "grants peer access");
@@ -104,6 +106,37 @@ static void test_ways(void)
     CHECK_INT(machine_way(&m, &m.pair[0], why), WAY_UNKNOWN);
 }
 
+/* Two cards whose links end at switches: some down, all down, on one side only, and what ends there not told. */
+static void test_switches(void)
+{
+    char why[160];
+    load("switched");
+    for (int i = 0; i < 2; i++) {
+        m.card[0].link[i].active = 0;
+        m.card[0].link[i].remote[0] = m.card[0].link[i].type[0] = '\0';
+    }
+    doctor_examine(&m, &d);
+    CHECK_INT(d.n, 1);
+    CHECK_HAS(d.finding[0].text, "16 of 18 NVLinks are up");
+    CHECK_HAS(d.finding[0].todo, "nvidia-smi nvlink --status");
+    CHECK_INT(machine_bridges(&m, &m.card[1], &m.card[0], NULL), 16); /* as many as both have */
+    m.card[1].n_links = 0;
+    doctor_examine(&m, &d);
+    CHECK_STR(finding_name(d.finding[0].id), "link_elsewhere");
+    CHECK(machine_way(&m, &m.pair[0], why) != WAY_NVLINK);
+    load("switched");
+    for (int i = 0; i < m.card[1].n_links; i++)
+        m.card[1].link[i].active = 0;
+    CHECK(machine_way(&m, &m.pair[0], why) != WAY_NVLINK);
+    load("switched");
+    for (int i = 0; i < m.card[1].n_links; i++)
+        m.card[1].link[i].type[0] = '\0';
+    CHECK_INT(machine_bridges(&m, &m.card[0], &m.card[1], NULL), 0);
+    load("switched");
+    m.pair[0].peer = 0; /* the driver has not made the two neighbours (fabric manager, partitions) */
+    CHECK_INT(machine_way(&m, &m.pair[0], why), WAY_HOST);
+}
+
 /* What was printed is read back to the same bytes. */
 static void test_round_trip(void)
 {
@@ -111,6 +144,12 @@ static void test_round_trip(void)
     struct buf one = {0}, two = {0}, report = {0};
     struct json *root;
     struct err e = {0};
+    load("switched");
+    machine_write(&m, &one);
+    CHECK_OK(machine_parse(one.data, one.n, "one", &again, &e), &e);
+    CHECK_STR(again.card[1].link[17].type, "switch");
+    buf_free(&one);
+    one = (struct buf){0};
     load("busy");
     machine_write(&m, &one);
     CHECK_OK(machine_parse(one.data, one.n, "one", &again, &e), &e);
@@ -183,6 +222,7 @@ int main(void)
     test_page();
     test_findings();
     test_ways();
+    test_switches();
     test_round_trip();
     test_refused();
     return check_done();

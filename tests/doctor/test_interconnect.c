@@ -39,6 +39,12 @@ static void test_check(void)
     load("half_bridged");
     CHECK_OK(interconnect_check(&m, both, 2, INTERCONNECT_NVLINK, &e), &e);
     CHECK(interconnect_check(&m, both, 1, INTERCONNECT_NVLINK, &e) == -1 && e.code == ERR_CONFIG);
+    load("switched");
+    CHECK_OK(interconnect_check(&m, both, 2, INTERCONNECT_NVLINK, &e), &e);
+    m.card[1].n_links = 0;
+    CHECK(interconnect_check(&m, both, 2, INTERCONNECT_NVLINK, &e) == -1 && e.code == ERR_DEVICE);
+    CHECK_HAS(e.text, "link 0 ends at a switch, 00000000:05:00.0");
+    CHECK_HAS(e.text, "card 1: no NVLink");
     refused("unbridged", "card 0: link 0 down, link 1 down");
     refused("bridged_elsewhere", "link 0 ends at 00000000:41:00.0");
     refused("two_kinds", "card 1: no NVLink");
@@ -71,6 +77,7 @@ static void test_settings(void)
     settings("bridged", INTERCONNECT_AUTO, "");
     settings("bridged", INTERCONNECT_NVLINK, "NCCL_ALGO=Ring NCCL_PROTO=Simple NCCL_P2P_DISABLE=0 NCCL_P2P_LEVEL=NVL");
     settings("bridged", INTERCONNECT_PCIE, "NCCL_ALGO=Ring NCCL_PROTO=Simple NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=0");
+    settings("switched", INTERCONNECT_PCIE, "NCCL_ALGO=Ring NCCL_PROTO=Simple NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=0");
     settings("peer_pcie", INTERCONNECT_PCIE, "NCCL_ALGO=Ring NCCL_PROTO=Simple NCCL_SHM_DISABLE=0"); /* peer copies stay: they are PCIe's */
 }
 

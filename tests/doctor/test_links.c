@@ -36,8 +36,20 @@ static void test_cards(struct links *l)
     CHECK_INT(c->n_links, 4);
     CHECK_INT(c->link[0].active, 1);
     CHECK_STR(c->link[0].remote, TWO);
+    CHECK_STR(c->link[0].type, "gpu");
+    CHECK_STR(c->link[2].type, "");
     CHECK_INT(c->link[3].active, 0);
     CHECK_STR(c->link[3].remote, "");
+    CHECK_STR(c->link[3].type, "");
+    setenv("LORAT_FAKE_NVML", "switched", 1);
+    links_ask(l, c);
+    CHECK_STR(c->link[0].remote, "00000000:C4:00.0");
+    CHECK_STR(c->link[0].type, "switch");
+    setenv("LORAT_FAKE_NVML", "old", 1); /* the links are known, what stands at their ends is not */
+    links_ask(l, c);
+    CHECK_STR(c->link[0].remote, TWO);
+    CHECK_STR(c->link[0].type, "");
+    unsetenv("LORAT_FAKE_NVML");
     struct link_card absent = links_unknown();
     snprintf(absent.pci, sizeof absent.pci, "00000000:09:00.0");
     links_ask(l, &absent);

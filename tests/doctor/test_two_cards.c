@@ -42,6 +42,9 @@ int main(int argc, char **argv)
     CHECK_INT(run(argv, "", command), 0);
     CHECK_HAS(out, "pcie was asked for, and the bytes went over NVLink");
     snprintf(command, sizeof command, "%s --interconnect nvlink", bench);
+    CHECK_INT(run(argv, "LORAT_FAKE_NVML=switched", "doctor"), 0);
+    CHECK_HAS(out, "NCCL will use: nvlink, because 3 NVLinks to switches that join the two");
+    CHECK_INT(run(argv, "LORAT_FAKE_NVML=switched", command), 0);
     CHECK_INT(run(argv, "LORAT_FAKE_NVML=unbridged", command), 7);
     CHECK_HAS(out, "no NVLink joins cards 0 and 1 (card 0: link 0 down");
     CHECK_INT(run(argv, "LORAT_FAKE_NVML=old", bench), 0);
