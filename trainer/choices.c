@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/links.h"
 #include "trainer/base/io.h"
 #include "trainer/base/log.h"
 #include "trainer/base/mem.h"
@@ -37,7 +38,8 @@ const char *choices_value(const char *lines, const char *key, size_t *n)
 
 void choices_compare(const char *before, const char *now, struct buf *bits, struct buf *rounding)
 {
-    static const char *const keys[] = {"lorat", "device", "libraries", "products", "attention", "ranks", "micro_batch"};
+    static const char *const keys[] = {"lorat",     "device", "driver", "libraries",  "products",
+                                       "attention", "sums",   "ranks",  "micro_batch"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         size_t n_was, n_is;
         const char *was = choices_value(before, keys[i], &n_was), *is = choices_value(now, keys[i], &n_is);
@@ -80,16 +82,45 @@ static void put(struct buf *b, const char *key, const char *value)
     buf_printf(b, "%s: %s\n", key, line);
 }
 
+/* "580.95.05". The driver turns the kernels of libraries that are not made for just this card into its code. */
+static void put_driver(struct buf *b)
+{
+    char release[32] = "";
+    struct links *l = links_open();
+    if (l != NULL)
+        links_driver(l, release);
+    links_close(l);
+    if (release[0] != '\0')
+        put(b, "driver", release);
+}
+
+/* How gradients are added up over ranks on cards. With NCCL the order hangs on these two settings, which are made by now (nccl.cu). */
+static void put_sums(struct buf *b, const struct comm *comm)
+{
+    static const char *const settings[] = {"NCCL_ALGO", "NCCL_PROTO"};
+    char text[VALUE];
+    int n = snprintf(text, sizeof text, "%s", comm->device != NULL ? "NCCL" : "through the host's memory, in rank order");
+    for (int i = 0; i < 2 && comm->device != NULL; i++) {
+        const char *value = getenv(settings[i]);
+        n += snprintf(text + n, sizeof text - (size_t)n, ", %s=%.64s", settings[i], value != NULL ? value : "");
+    }
+    put(b, "sums", text);
+}
+
 static void put_lines(struct buf *b, struct ops *o, const struct choices_facts *f)
 {
     char libraries[256];
     device_libraries(o, libraries, sizeof libraries);
     put(b, "lorat", LORAT_GIT[0] != '\0' ? LORAT_VERSION " (" LORAT_GIT ")" : LORAT_VERSION);
     put(b, "device", o->device);
+    if (!o->unified && f->comm->rank == 0)
+        put_driver(b);
     put(b, "libraries", libraries);
     if (o->set_tuned != NULL)
         put(b, "products", f->tuned[0] != '\0' ? f->tuned : "the library's own choice");
-    buf_printf(b, "ranks: %d\nmicro_batch: %d\n", f->ranks, f->micro_batch);
+    if (!o->unified && f->comm->ranks > 1)
+        put_sums(b, f->comm);
+    buf_printf(b, "ranks: %d\nmicro_batch: %d\n", f->comm->ranks, f->micro_batch);
 }
 
 /* "attention: ..." behind the lines; "none" where nothing was chosen. False when the backend chooses nothing or, yet, has not. */
@@ -170,7 +201,7 @@ int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f
     char path[PATH_BYTES];
     size_t n;
     struct err why = {0};
-    *c = (struct choices){.from = f->step, .lead = f->lead};
+    *c = (struct choices){.from = f->step, .lead = f->comm->rank == 0};
     snprintf(c->run_dir, sizeof c->run_dir, "%s", f->run_dir);
     put_lines(&c->lines, o, f);
     c->attention_said = put_attention(&c->lines, o, false);

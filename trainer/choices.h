@@ -1,10 +1,10 @@
 /* choices.h - runs/<name>/choices.txt: what a run's bits hang on beside its job, and from which step on. This lorat, the device,
- * its libraries, the table of tuned products, the attention that was chosen, the rows at a time. A resume compares itself with
+ * driver and libraries, the table of tuned products, the attention that was chosen, the rows at a time. A resume compares itself with
  * what the steps before it were made with and says what differs. Layout: docs/run-folder.md. */
 #ifndef LORAT_CHOICES_H
 #define LORAT_CHOICES_H
 
-#include "kernels/ops.h"
+#include "trainer/comm.h"
 
 struct choices {
     struct buf lines;      /* "key: value" lines of this process */
@@ -19,8 +19,8 @@ struct choices_facts {
     const char *run_dir;
     int64_t step;      /* that the process goes on from; 0: nothing was made yet */
     const char *tuned; /* the table of products in use; "" none */
-    int ranks, micro_batch;
-    bool lead;
+    const struct comm *comm;
+    int micro_batch;
 };
 
 /* Before the first operation: compares, and has the backend keep what was chosen before where device and libraries are the same.

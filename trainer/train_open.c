@@ -310,6 +310,15 @@ static int write_job(const struct run *r, struct err *e)
     return rc;
 }
 
+/* A card that could train too, and does not: whoever has it should know. */
+static void introduce_left_out(const struct run *r)
+{
+    const struct train_ranks *ranks = r->job.ranks;
+    if (ranks->left_out.total > 0)
+        log_note("cards    card %d, %s, is of another kind than card %d and is left out: compute.gpus can name both", ranks->left_out.index,
+                 ranks->left_out.name, ranks->cards[0].index);
+}
+
 static void introduce(const struct run *r)
 {
     const struct plan *p = &r->job.plan;
@@ -376,8 +385,8 @@ static int join_cards(struct run *r, struct err *e)
 /* tuned: the table of products in use. */
 static int open_choices(struct run *r, const char *tuned, struct err *e)
 {
-    const struct choices_facts f = {.run_dir = r->job.run_dir, .step = r->state.step, .tuned = tuned, .ranks = r->job.comm.ranks,
-                                    .micro_batch = r->job.plan.micro_batch, .lead = r->lead};
+    const struct choices_facts f = {.run_dir = r->job.run_dir, .step = r->state.step, .tuned = tuned, .comm = &r->job.comm,
+                                    .micro_batch = r->job.plan.micro_batch};
     return choices_open(&r->choices, r->job.ops, &f, e);
 }
 
@@ -420,6 +429,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
     TRY(comm->share(&r->job.comm, r->state.base, sizeof r->state.base, e));
     introduce(r);
     introduce_base(r);
+    introduce_left_out(r);
     TRY(enter_together(r, e));
     /* A table is for rank 0's card: a rank whose card is another goes without, on a resume as before. */
     TRY(tuned_use(r->job.ops, r->job.run_dir, r->found.dir != NULL && (r->lead || r->job.plan.device.unequal[0] == '\0'), tuned, e));

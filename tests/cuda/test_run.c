@@ -1,6 +1,6 @@
 /* test_run.c - lorat itself on a card, as far as a stand-in for the backend shows it: planning against the card's memory,
  * training through device memory that the host does not read, the table of algorithms, and what is said when the card cannot be
- * used. Arguments: lorat, lorat_fault, the fake plug-in. */
+ * used. Arguments: lorat, lorat_fault, the fake plug-in, the folder of a management library. */
 #include <unistd.h>
 
 #include "tests/e2e/e2e.h"
@@ -234,6 +234,26 @@ static void test_wish(void)
     CHECK(strstr(e2e_out, "attention: ") == NULL);
 }
 
+/* The release of the driver, where its management library (argv[4]) tells it. */
+static void test_driver(const char *library)
+{
+    fake("");
+    setenv("LD_LIBRARY_PATH", library, 1);
+    E2E_RUN(75, "train job.yaml --set name=driver --stop-after 2");
+    char *record = e2e_read("runs/driver/choices.txt", NULL), *at = record != NULL ? strstr(record, "\ndriver: 580.95.05\n") : NULL;
+    CHECK(at != NULL);
+    E2E_RUN(75, "train job.yaml --set name=driver --resume --stop-after 3");
+    CHECK(strstr(e2e_out, "goes on with something else") == NULL);
+    if (at != NULL)
+        memcpy(at, "\ndriver: 580.65.06\n", strlen("\ndriver: 580.65.06\n"));
+    e2e_write("runs/driver/choices.txt", record);
+    E2E_RUN(75, "train job.yaml --set name=driver --resume --stop-after 4");
+    CHECK_HAS(e2e_out, "\n  driver: 580.65.06 -> 580.95.05\n");
+    CHECK_HAS(e2e_out, "fake: keeps 4/2/64 own"); /* the libraries are the same */
+    free(record);
+    unsetenv("LD_LIBRARY_PATH");
+}
+
 /* A card that has no room for the base: it stays in host memory, and the answers are the same. */
 static void test_generate(void)
 {
@@ -278,6 +298,7 @@ int main(int argc, char **argv)
     test_uneven();
     test_choices();
     test_wish();
+    test_driver(argv[4]);
     test_generate();
     return e2e_end();
 }

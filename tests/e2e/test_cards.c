@@ -31,6 +31,22 @@ static void test_bits(void)
     CHECK(e2e_same_state("one", "plain", 6));
 }
 
+/* What adds the gradients up is recorded, and a resume with something else says so. */
+static void test_sums(void)
+{
+    E2E_RUN(75, JOB " --stop-after 2", "[0,1]", "sums");
+    setenv("NCCL_ALGO", "Tree", 1);
+    E2E_RUN(75, JOB " --resume --stop-after 3", "[0,1]", "sums");
+    CHECK_HAS(e2e_out, "\n  sums: NCCL, NCCL_ALGO=Ring, NCCL_PROTO=Simple -> NCCL, NCCL_ALGO=Tree, NCCL_PROTO=Simple\n");
+    setenv("LORAT_SIM_NCCL", "none", 1);
+    E2E_RUN(75, JOB " --resume --stop-after 4", "[0,1]", "sums");
+    CHECK_HAS(e2e_out, "\n  sums: NCCL, NCCL_ALGO=Tree, NCCL_PROTO=Simple -> through the host's memory, in rank order\n");
+    unsetenv("LORAT_SIM_NCCL");
+    unsetenv("NCCL_ALGO");
+    E2E_RUN(75, JOB " --resume --stop-after 5", "[0]", "sums"); /* nothing to add */
+    CHECK(strstr(e2e_out, "goes on with something else") == NULL);
+}
+
 static void test_unequal(void)
 {
     setenv("LORAT_SIM_CARDS", "3090,4090", 1);
@@ -41,6 +57,8 @@ static void test_unequal(void)
     CHECK_HAS(e2e_out, "not alike");
     CHECK_HAS(e2e_out, "card 0 is the slower by its maker's table, 71 against 165 TFLOP/s");
     CHECK(e2e_same_state("one", "unequal", 6));
+    E2E_RUN(75, "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set name=auto --stop-after 1");
+    CHECK_HAS(e2e_out, "card 1, simulated RTX 4090, is of another kind than card 0 and is left out: compute.gpus can name both");
     setenv("LORAT_SIM_CARDS", "4090,a100", 1); /* one that no table here has: as measured, which may be either */
     E2E_RUN(75, JOB " --stop-after 1", "[0,1]", "unequal-measured");
     CHECK_HAS(e2e_out, " is the slower as measured now, ");
@@ -142,9 +160,17 @@ int main(int argc, char **argv)
     if (argc < 4)
         return 2;
     setenv("LORAT_CUDA", argv[3], 1);
-    setenv("LORAT_SIM_CARDS", "3090,3090", 1);
+    setenv("LORAT_SIM_CARDS", "none", 1);
     e2e_usual("tiny-llama");
+    E2E_RUN(ERR_DEVICE, "train job.yaml --set compute.device=auto");
+    CHECK_HAS(e2e_out, "auto, and there are signs of an NVIDIA card: the driver finds no card");
+    CHECK_HAS(e2e_out, "list it? To run on the CPU all the same");
+    setenv("LORAT_SIM_CARDS", "a card that is none", 1);
+    E2E_RUN(ERR_DEVICE, "train job.yaml --set compute.device=cuda");
+    CHECK_HAS(e2e_out, "ended early (exit code 99)");
+    setenv("LORAT_SIM_CARDS", "3090,3090", 1);
     test_bits();
+    test_sums();
     test_unequal();
     test_tuned();
     test_lost("kill", 0, SIGKILL, "", "rank 0 was killed by signal 9");
