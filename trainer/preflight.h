@@ -17,7 +17,7 @@ struct preflight_options {
     double least_gb_s; /* slower copies are warned of; 0 = never */
 };
 struct preflight_result {
-    double gb_s;      /* 1e9 bytes that a rank receives in a second, all ranks at once */
+    double gb_s;      /* 1e9 bytes that a rank receives in a second, all ranks at once; of the copies alone */
     double latency_s; /* of a sum of one number, with waiting for it */
 };
 /* Collective. ERR_DEVICE when bytes or sums are wrong, ERR_PEER when they do not come. out may be NULL. Device memory: (ranks + 1) x

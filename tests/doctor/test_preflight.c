@@ -1,6 +1,7 @@
 /* The preflight over CPU ranks, and over links that flip a bit, deliver zeros, add wrongly, are slow, or never answer: a table that
  * passes calls on and spoils them. And over an NCCL whose sum or gather never ends while every rank waits for it, as peer access that
- * is granted and does not work shows itself: nobody stands still then, and memory of such a card cannot be given back. */
+ * is granted and does not work shows itself: nobody stands still then, and memory of such a card cannot be given back. Where the backend
+ * tells how long the copies took, the rate is by that alone. */
 #include <time.h>
 #include <unistd.h>
 
@@ -10,7 +11,7 @@
 #include "trainer/preflight.h"
 #include "trainer/ranks.h"
 
-enum fault { NONE, FLIP, ZEROS, STALE, WRONG_SUM, SLOW, HANG_GATHER, HANG_SUM, STUCK_GATHER, STUCK_SUM };
+enum fault { NONE, FLIP, ZEROS, STALE, WRONG_SUM, SLOW, TOLD, HANG_GATHER, HANG_SUM, STUCK_GATHER, STUCK_SUM };
 #define NCCL_TIMEOUT_S 0.5
 static enum fault fault;
 static struct comm real; /* of this rank; the double stands before it */
@@ -83,6 +84,14 @@ static void release(struct ops *o, void *p)
     cpu_release(o, p);
 }
 
+#define TOLD_S 1000.0 /* longer than anything here takes */
+/* Asked before the copies and behind them. */
+static double told(struct ops *o)
+{
+    static int asked;
+    return asked++ % 2 == 0 ? 77 * TOLD_S : TOLD_S;
+}
+
 static int body(struct comm *c, void *arg, struct err *e)
 {
     const struct preflight_options options = {.bytes = 3 << 20, .least_gb_s = fault == SLOW ? 4 : 0};
@@ -96,12 +105,17 @@ static int body(struct comm *c, void *arg, struct err *e)
     TRY(ops_cpu_open(DT_F32, 1, &o, e));
     cpu_release = o->release;
     o->release = release;
+    if (fault == TOLD)
+        o->fetch_waited = told;
     if (fault >= STUCK_GATHER)
         TRY(comm_nccl(&bad, o, &nccl, NCCL_TIMEOUT_S, &there, e));
     int rc = preflight(&bad, o, &options, &r, e);
     o->close(o);
     if (rc == 0 && c->ranks > 1 && !(r.gb_s > 0 && r.latency_s > 0))
         FAIL(e, ERR_VERIFY, "%g GB/s, %g s, expected both above zero", r.gb_s, r.latency_s);
+    double want = 1e-9 * (double)options.bytes * (c->ranks - 1) / TOLD_S;
+    if (rc == 0 && fault == TOLD && !(fabs(r.gb_s - want) <= 1e-12 * want))
+        FAIL(e, ERR_VERIFY, "%g GB/s, expected %g: what the backend told of the copies, and no more", r.gb_s, want);
     return rc;
 }
 
@@ -126,6 +140,8 @@ int main(void)
     for (int ranks = 1; ranks <= 4; ranks++)
         CHECK_OK(run(NONE, ranks, 30, &e), &e);
     CHECK_OK(run(SLOW, 2, 30, &e), &e); /* said, not refused */
+    for (int ranks = 2; ranks <= 3; ranks++)
+        CHECK_OK(run(TOLD, ranks, 30, &e), &e);
     fails(FLIP, ERR_DEVICE, "received 1 wrong ones");
     CHECK(run(FLIP, 2, 30, &e) == -1);
     CHECK_HAS(e.text, "from rank 0 rank 1");
