@@ -41,8 +41,9 @@ static int open_log(void)
     return fd;
 }
 
-static int prepare(struct interconnect *x, struct machine *m, struct comm *comm, struct err *e)
+static int prepare(struct interconnect *x, struct comm *comm, struct err *e)
 {
+    struct machine *m = x->machine;
     struct interconnect_setting settings[INTERCONNECT_MAX_SETTINGS];
     int cards[DEVICE_MAX_CARDS];
     for (int i = 0; i < x->ranks->n; i++)
@@ -66,12 +67,9 @@ int interconnect_open(struct interconnect *x, const struct train_ranks *ranks, e
     if (!ranks->cuda || (ranks->n < 2 && want == INTERCONNECT_AUTO))
         return 0;
     x->ranks = ranks;
-    struct machine *m = mem_alloc(1, sizeof *m);
-    if (m == NULL)
-        return mem_fail(e, "the machine's description", sizeof *m);
-    int rc = prepare(x, m, comm, e);
-    mem_free(m);
-    return rc;
+    if ((x->machine = mem_alloc(1, sizeof *x->machine)) == NULL)
+        return mem_fail(e, "the machine's description", sizeof *x->machine);
+    return prepare(x, comm, e);
 }
 
 static bool read_counters(struct interconnect *x, uint64_t sent[LINKS_MAX_CARDS])
@@ -130,5 +128,6 @@ void interconnect_close(struct interconnect *x)
     links_close(x->links);
     if (x->log > 0)
         io->close(x->log);
+    mem_free(x->machine);
     *x = (struct interconnect){.log = -1};
 }

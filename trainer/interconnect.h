@@ -46,6 +46,7 @@ enum machine_way interconnect_verdict(const struct interconnect_seen *s, char pr
 struct interconnect {
     const struct train_ranks *ranks; /* NULL: nothing to watch */
     enum cfg_interconnect want;
+    struct machine *machine;         /* as rank 0 has read it, the same on every rank; NULL: nobody had to know */
     int log;                         /* memory that NCCL writes its log to; -1 = none */
     struct links *links;             /* of rank 0 */
     bool counted;

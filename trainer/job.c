@@ -11,7 +11,6 @@
 #include "trainer/base/mem.h"
 #include "trainer/base/num.h"
 #include "trainer/base/stop.h"
-#include "trainer/machine.h"
 #include "trainer/placement.h"
 #include "trainer/ranks.h"
 
@@ -89,12 +88,14 @@ static int agree_on_ways(struct job *j, struct err *e)
     int cards[DEVICE_MAX_CARDS] = {j->card.index}, n = j->ranks != NULL ? j->ranks->n : 1;
     if (!j->device.cuda || (j->device.cards == 1 && j->c.model.placement != PLACEMENT_HOST))
         return 0;
-    if (j->comm.rank == 0) {
+    for (int i = 0; i < n && j->ranks != NULL; i++)
+        cards[i] = j->ranks->cards[i].index;
+    if (j->comm.rank == 0 && j->machine != NULL)
+        plan_ways_machine(j->machine, cards, n, &has.ways);
+    else if (j->comm.rank == 0) {
         struct machine *m = mem_alloc(1, sizeof *m);
         if (m == NULL)
             return mem_fail(e, "the machine's description", sizeof *m);
-        for (int i = 0; i < n && j->ranks != NULL; i++)
-            cards[i] = j->ranks->cards[i].index;
         machine_read(m);
         plan_ways_machine(m, cards, n, &has.ways);
         mem_free(m);

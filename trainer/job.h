@@ -6,6 +6,7 @@
 #include "trainer/comm.h"
 #include "trainer/config.h"
 #include "trainer/device.h"
+#include "trainer/machine.h"
 #include "trainer/model.h"
 #include "trainer/plan.h"
 #include "trainer/source.h"
@@ -19,6 +20,7 @@ struct job {
     struct cuda_card card;      /* the card behind ops, as it was before; zero on the CPU */
     struct comm comm;
     const struct train_ranks *ranks; /* borrowed; which card and how many threads are this rank's; NULL: what the job says */
+    const struct machine *machine;   /* borrowed; NULL: where the plan needs it, rank 0 reads this machine */
     struct plan_device device;
     int32_t micro_batch_before; /* of the steps that a resume goes on from; 0: none, or not known */
     struct plan plan;

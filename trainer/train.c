@@ -167,7 +167,7 @@ static int one_step(struct run *r, struct optim_result *result, struct err *e)
     s.flop = r->job.model.flop;
     s.finite = result->finite;
     metrics_step(&r->metrics, &s);
-    choices_settle(&r->choices, r->job.ops);
+    TRY(choices_settle(&r->choices, r->job.ops, &r->job.comm, e));
     return note_skip(r, result, e);
 }
 
@@ -305,8 +305,7 @@ static int rank_run(struct comm *comm, void *arg, struct err *e)
     struct run r;
     int rc = interconnect_open(&link, &s->ranks, s->c->compute.interconnect, comm, e); /* before a library of NVIDIA's is loaded */
     if (rc == 0) {
-        rc = run_open(&r, s->c, s->t, comm, &s->ranks, e);
-        r.link = &link;
+        rc = run_open(&r, s->c, s->t, comm, &s->ranks, &link, e);
         if (rc == 0)
             rc = run_all(&r, e);
         /* With several ranks this process ends in any case. After a failure nothing is given back first: a card that waits for a rank that is

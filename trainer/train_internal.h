@@ -44,9 +44,9 @@ struct run {
 };
 
 /* Everything up to the first step: plan, dataset, memory, weights, and the state of step 0 or of the newest checkpoint. Takes comm
- * over; ranks is borrowed. */
+ * over; ranks and link, which is open, are borrowed. */
 int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
-             struct err *e);
+             struct interconnect *link, struct err *e);
 void run_close(struct run *r);
 /* The trainable block as the host sees it, up to date. */
 int run_block(struct run *r, struct run_block *out, struct err *e);

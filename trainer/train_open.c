@@ -391,13 +391,15 @@ static int open_choices(struct run *r, const char *tuned, struct err *e)
 }
 
 int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
-             struct err *e)
+             struct interconnect *link, struct err *e)
 {
     char tuned[TUNED_NAME];
-    *r = (struct run){.options = t, .lead = comm->rank == 0, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN, .eval_last = NAN};
+    *r = (struct run){.options = t, .lead = comm->rank == 0, .saved = -1, .started = metrics_now(), .loss = NAN, .eval_first = NAN,
+                      .eval_last = NAN, .link = link};
     r->job.c = *c;
     r->job.comm = *comm;
     r->job.ranks = ranks;
+    r->job.machine = link->machine;
     snprintf(r->job.run_dir, sizeof r->job.run_dir, "runs/%s", c->name);
     if (r->lead)
         TRY(check_run_dir(r, e));
