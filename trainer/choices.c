@@ -11,6 +11,7 @@
 #include "trainer/base/mem.h"
 #include "trainer/device.h"
 #include "trainer/git_version.h"
+#include "trainer/ranks.h"
 
 #define CHOICES_FILE "choices.txt"
 #define PART         "from step "
@@ -285,19 +286,57 @@ static int write_record(const struct choices *c, struct err *e)
     return rc;
 }
 
-void choices_settle(struct choices *c, struct ops *o)
+/* A rank's card and its attention. Rank r's to all; a character is a number that the others add nothing to. */
+struct seen {
+    char device[96], attention[VALUE];
+};
+static int share_seen(struct comm *comm, int r, const struct seen *mine, struct seen *out, struct err *e)
 {
-    struct err e = {0};
-    if (c->settled)
-        return;
-    c->settled = true;
-    if (!c->attention_said) {
-        put_attention(&c->lines, o, true);
-        if (!c->lines.failed)
-            hold_attention(c);
+    double v[sizeof *out] = {0};
+    for (size_t i = 0; i < sizeof *out && comm->rank == r; i++)
+        v[i] = ((const unsigned char *)mine)[i];
+    TRY(comm->sum_host(comm, v, (int)sizeof *out, e));
+    for (size_t i = 0; i < sizeof *out; i++)
+        ((unsigned char *)out)[i] = (unsigned char)v[i];
+    return 0;
+}
+
+/* Each rank's card has chosen for itself, and only rank 0's choice is recorded: on cards that are alike they must be one, or a resume
+ * would give a rank another attention than it had. Cards that are not alike choose by what they are. */
+static int hold_ranks(const struct choices *c, struct ops *o, struct comm *comm, struct err *e)
+{
+    struct seen mine = {0}, all[RANKS_MAX];
+    size_t n = 0;
+    const char *attention = choices_value(c->lines.n > 0 ? c->lines.data : "", "attention", &n);
+    snprintf(mine.device, sizeof mine.device, "%s", o->device);
+    snprintf(mine.attention, sizeof mine.attention, "%.*s", (int)n, attention != NULL ? attention : "");
+    for (int r = 0; r < comm->ranks; r++) {
+        TRY(share_seen(comm, r, &mine, &all[r], e));
+        for (int k = 0; k < r; k++)
+            if (strcmp(all[k].device, all[r].device) == 0 && strcmp(all[k].attention, all[r].attention) != 0)
+                FAIL(e, ERR_DEVICE,
+                     "attention: rank %d chose '%.200s' and rank %d '%.200s', expected one choice on cards that are alike. A warning above "
+                     "says why cuDNN's was refused. Look at that card with lorat doctor, or set LORAT_ATTENTION=mma, which all have",
+                     k, all[k].attention, r, all[r].attention);
     }
-    if (c->lead && !c->lines.failed && write_record(c, &e) != 0)
-        log_warn("%s. A later --resume will not know what this run was made with", e.text);
+    return 0;
+}
+
+int choices_settle(struct choices *c, struct ops *o, struct comm *comm, struct err *e)
+{
+    struct err why = {0};
+    if (c->settled)
+        return 0;
+    c->settled = true;
+    if (!c->attention_said)
+        put_attention(&c->lines, o, true);
+    if (comm->ranks > 1 && o->chosen != NULL)
+        TRY(hold_ranks(c, o, comm, e));
+    if (!c->attention_said && !c->lines.failed)
+        hold_attention(c);
+    if (c->lead && !c->lines.failed && write_record(c, &why) != 0)
+        log_warn("%s. A later --resume will not know what this run was made with", why.text);
+    return 0;
 }
 
 void choices_close(struct choices *c)

@@ -26,9 +26,9 @@ struct choices_facts {
 /* Before the first operation: compares, and has the backend keep what was chosen before where device and libraries are the same.
  * A file that cannot be read is a warning. */
 int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f, struct err *e);
-/* After the first step, when everything is chosen: says what came out otherwise, and writes. A failure is a warning: the run goes
- * on. */
-void choices_settle(struct choices *c, struct ops *o);
+/* After the first step, when everything is chosen: says what came out otherwise, and writes; a failure of that is a warning, and the
+ * run goes on. ERR_DEVICE: ranks on cards that are alike have chosen differently. Collective. */
+int choices_settle(struct choices *c, struct ops *o, struct comm *comm, struct err *e);
 void choices_close(struct choices *c); /* zero is closed */
 
 /* Rows at a time that a run's newest checkpoint was made with; 0: there is none, or it is not known. Reads only. */

@@ -4,7 +4,8 @@
  *   2. $LORAT_ATTENTION=plain or mma: ours. =cudnn: cuDNN for all that rule 1 leaves, and a failure where it cannot.
  *   3. What the run's tuned table says, where it names the class: `lorat tune` measures both and takes the faster.
  *      So does what the run chose by rule 4 in an earlier process (set_chosen).
- *   4. Else cuDNN on compute capability 9.0 and later, when its self-test passes (attention_selftest.cu). Else ours, and a note.
+ *   4. Else cuDNN on compute capability 9.0 and later, when its self-test passes (attention_selftest.cu). Else ours, with a note that it
+ *      is not there, or a warning that it failed. Ranks compare what they chose (trainer/choices.c).
  *
  * A table that says cuDNN where that is missing, another version or fails its self-test is an error (ERR_STATE), since other bits
  * would follow. Rule 4 times nothing: a timing that falls one way today and the other way tomorrow would change bits too.
@@ -135,7 +136,7 @@ static bool try_out(struct cuda *c, const struct attention *a)
     if (c->attention == ATTENTION_CUDNN)
         cuda_fail(c, ERR_DEVICE, "LORAT_ATTENTION=cudnn: %s, expected its self-test to pass. Set it to auto", why.text);
     snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1, why.text);
-    log_note("attention: our own kernel; %s", s->why);
+    log_warn("attention: our own kernel; %s", s->why);
     return false;
 }
 

@@ -9,6 +9,7 @@
  *   gather       every gather comes out with the first words of rank 0 and rank 1 exchanged
  *   lost         every gather comes out as zeros
  *   hang         it never comes to a gather
+ *   attention    its card says that it chose another attention
  *   stopped      it leaves as when a request to stop had found it at the end of loading
  *
  * Ranks are forks of one process and cannot differ of themselves, so three functions are wrapped by the linker (CMakeLists.txt). */
@@ -121,6 +122,8 @@ int __wrap_comm_nccl(struct comm *c, struct ops *o, const struct cuda_nccl *tabl
     return 0;
 }
 
+static void bad_chosen(struct ops *o, struct buf *out) { buf_puts(out, "4/2/64 cudnn 92801"); }
+
 int __real_run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm,
                     const struct train_ranks *ranks, struct err *e);
 int __wrap_run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm,
@@ -142,6 +145,8 @@ int __wrap_run_open(struct run *r, const struct config *c, const struct train_op
         io = &files;
     }
     TRY(__real_run_open(r, &mine, t, comm, ranks, e));
+    if (is("attention"))
+        r->job.ops->chosen = bad_chosen;
     if (is("stopped"))
         FAIL(e, ERR_STOPPED, "while the model was loading; nothing had changed");
     return 0;

@@ -70,6 +70,22 @@ static void test_links(const char *what, int code, const char *says)
     e2e_remove("runs/l");
 }
 
+/* Two cards of one kind that do not choose the same attention: no second step. Cards of two kinds may. */
+static void test_attention(const char *what, const char *says)
+{
+    const char *job = "train job.yaml --set compute.device=cuda --set train.micro_batch=2 --set name=attention";
+    fault(what);
+    E2E_RUN(ERR_DEVICE, "%s", job);
+    check_message(says);
+    CHECK_HAS(e2e_out, "LORAT_ATTENTION=mma");
+    CHECK(!e2e_exists("runs/attention/choices.txt") && !e2e_exists("runs/attention/checkpoints") && strstr(e2e_out, "step 2/") == NULL);
+    e2e_remove("runs/attention");
+    setenv("LORAT_SIM_CARDS", "3090,4090", 1);
+    E2E_RUN(0, "%s --set compute.gpus=[0,1]", job);
+    setenv("LORAT_SIM_CARDS", "3090,3090", 1);
+    e2e_remove("runs/attention");
+}
+
 /* P1, P3: a request to stop catches one rank at the end of loading, and the other when it waits for the first: on the host, or on a card
  * for a block of the base. */
 static void test_stopped(const char *what, const char *more)
@@ -144,6 +160,8 @@ int main(int argc, char **argv)
     test_links("1:hang", ERR_PEER, "rank 1 has not moved for 2 s at step 0 (preflight)");
     test_stopped("1:stopped", "--set compute.device=cuda");
     test_stopped("0:stopped", "--set compute.device=cuda --set compute.parallel=sharded");
+    test_attention("1:attention", "rank 0 chose 'none' and rank 1 '4/2/64 cudnn 92801', expected one choice");
+    test_attention("0:attention", "rank 0 chose '4/2/64 cudnn 92801' and rank 1 'none', expected one choice");
     test_bench();
     test_no_room();
     return e2e_end();
