@@ -92,12 +92,22 @@ bool device_is_cpu(const struct config *c)
 
 static int unusable(const struct config *c, const struct err *why, struct err *e)
 {
-    FAIL(e, why->code, "compute.device: %s: %.780s. To run on the CPU%s set compute.device: cpu (lorat generate: --device cpu)",
-         c->compute.device == DEVICE_AUTO ? "auto, and an NVIDIA card is present" : "cuda", why->text,
-         c->compute.device == DEVICE_AUTO ? " all the same" : "");
+    const char *text = strncmp(why->text, "cuda: ", 6) == 0 ? why->text + 6 : why->text;
+    size_t n = strlen(text);
+    FAIL(e, why->code, "compute.device: %s: %.780s%s To run on the CPU%s set compute.device: cpu (lorat generate: --device cpu)",
+         c->compute.device == DEVICE_AUTO ? "auto, and there are signs of an NVIDIA card" : "cuda", text,
+         n > 0 && strchr(".?!", text[n - 1]) != NULL ? "" : ".", c->compute.device == DEVICE_AUTO ? " all the same" : "");
 }
 
-int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct err *e)
+static bool is_chosen(const struct cuda_card *card, const struct cuda_card *const *chosen, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (chosen[i] == card)
+            return true;
+    return false;
+}
+
+int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct cuda_card *left_out, struct err *e)
 {
     const struct cuda_plugin *plugin;
     struct cuda_card cards[DEVICE_MAX_CARDS] = {0};
@@ -110,6 +120,10 @@ int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS],
         return unusable(c, &why, e);
     for (int i = 0; i < *n; i++)
         out[i] = *chosen[i];
+    *left_out = (struct cuda_card){0};
+    for (int i = 0; i < all && c->compute.gpus == 0 && left_out->total == 0; i++)
+        if (is_usable(&cards[i]) && !is_chosen(&cards[i], chosen, *n))
+            *left_out = cards[i];
     return 0;
 }
 

@@ -14,8 +14,9 @@ enum { DEVICE_MAX_CARDS = CONFIG_MAX_CARDS };
 int device_choose(const struct cuda_card *cards, int n, uint32_t gpus, const struct cuda_card **out, int *n_out, struct err *e);
 /* Does the job run on the CPU? auto is the card when there is one. */
 bool device_is_cpu(const struct config *c);
-/* The cards that the job trains on. Starts the driver: not in a process that forks later. */
-int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct err *e);
+/* The cards that the job trains on. left_out: the first usable card that compute.gpus: auto does not take, all zero: none. Starts the driver:
+ * not in a process that forks later. */
+int device_cards(const struct config *c, struct cuda_card out[DEVICE_MAX_CARDS], int *n, struct cuda_card *left_out, struct err *e);
 /* Open what compute.device, precision, threads and gpus ask for. auto is the card when there is one, and a card that is present
  * but cannot be used is an error, never a silent fall to the CPU. precision auto: BF16 on a card and on a CPU that multiplies it,
  * else F32. card (may be NULL): the card as it was before a context was made on it; all zero on the CPU. */

@@ -21,7 +21,7 @@ static void ask(const struct config *c, struct answer *a)
 {
     struct cuda_card cards[DEVICE_MAX_CARDS];
     int n;
-    a->rc = device_cards(c, cards, &n, &a->error);
+    a->rc = device_cards(c, cards, &n, &a->ranks.left_out, &a->error);
     if (a->rc != 0)
         return;
     a->ranks.n = n;
@@ -55,9 +55,9 @@ static int ask_apart(const struct config *c, struct answer *a, struct err *e)
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     if (got < sizeof *a)
-        FAIL(e, ERR_DEVICE, "compute.gpus: the process that asked the driver for its cards ended early (status %d), expected an answer. See what "
+        FAIL(e, ERR_DEVICE, "compute.gpus: the process that asked the driver for its cards ended early (%s %d), expected an answer. See what "
                             "nvidia-smi says, or set compute.device: cpu",
-             status);
+             WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     if (a->rc != 0)
         *e = a->error;
     return a->rc;
@@ -67,8 +67,12 @@ int train_ranks(const struct config *c, struct train_ranks *out, struct err *e)
 {
     struct answer a;
     *out = (struct train_ranks){.n = c->compute.ranks};
-    if (device_is_cpu(c))
+    if (device_is_cpu(c)) {
+        if (c->compute.gpus != 0 && c->compute.device == DEVICE_AUTO) /* hours on the CPU are not what was meant */
+            FAIL(e, ERR_DEVICE, "compute.gpus: names cards, and there is no sign of an NVIDIA card here, expected them. `lorat doctor` looks "
+                                "for them; to run on the CPU set compute.device: cpu, and `lorat plan JOB --on 2x3090` plans for cards elsewhere");
         return 0;
+    }
     if (c->compute.ranks > 1)
         FAIL(e, ERR_CONFIG, "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
                             "compute.device: cpu",

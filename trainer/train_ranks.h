@@ -9,6 +9,7 @@ struct train_ranks {
     int n;
     bool cuda;
     struct cuda_card cards[DEVICE_MAX_CARDS]; /* (n) with cuda: the card of each rank */
+    struct cuda_card left_out; /* with cuda and gpus: auto, the first usable card of another kind; all zero: none */
 };
 /* On the CPU compute.ranks; on CUDA one for each card of compute.gpus (auto: the cards that are alike, as many as divide
  * train.batch). Asks the driver in a process of its own, so that the caller may still fork. */

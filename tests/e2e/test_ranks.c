@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "kernels/plugin.h"
 #include "tests/e2e/e2e.h"
 #include "trainer/base/err.h"
 
@@ -127,6 +128,11 @@ static void test_refused(void)
     CHECK_HAS(e2e_out, "expected one of the two");
     E2E_RUN(ERR_CONFIG, JOB " --set compute.parallel=sharded", 2, 1, "r");
     CHECK_HAS(e2e_out, "expected several that share the base");
+    unsetenv("LORAT_CUDA");
+    if (!plugin_card_present()) { /* cards are named and none is here: not on the CPU then */
+        E2E_RUN(ERR_DEVICE, JOB " --set compute.device=auto --set compute.gpus=[0,1]", 2, 1, "r");
+        CHECK_HAS(e2e_out, "compute.gpus: names cards, and there is no sign of an NVIDIA card here");
+    }
     CHECK(!e2e_exists("runs/r"));
     /* One rank's error is the run's, said once: the run is there already. */
     E2E_RUN(ERR_STATE, JOB, 2, 2, "one");
