@@ -197,6 +197,9 @@ static int make_job(struct bench *b, struct err *e)
     struct buf y = {0};
     TRY(options_i64(o, "ranks", 1, RANKS_MAX, &ranks, e));
     bool cpu = device_is_cpu(&b->c);
+    if (cpu && options_given(o, "gpus"))
+        FAIL(e, ERR_USAGE, "lorat bench comm: found --gpus, and this would run on the CPU, expected a card. `lorat doctor` looks for cards; --ranks N "
+                           "is for the CPU");
     buf_printf(&y, "name: bench\nmodel: {path: none}\ndata: {train: none}\ntrain: {max_steps: 1, warmup_steps: 0, batch: %lld}\n",
                (long long)(cpu ? ranks : 720));
     buf_printf(&y, "compute: {device: %s, threads: %s, ranks: %lld, gpus: %s%s%s, interconnect: %s}\n", cpu ? "cpu" : "cuda",

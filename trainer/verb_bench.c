@@ -53,6 +53,20 @@ static const struct option_table table = {
     .max_args = 1,
 };
 
+/* An option that means nothing to a kind would let somebody believe that another card or placement was measured. */
+static int check_options(const struct options *o, const char *kind, struct err *e)
+{
+    static const struct {
+        const char *option, *kinds;
+    } belongs[] = {{"placement", "step"}, {"document-length", "step"}, {"steps", "step"}, {"profile", "step"}, {"only", "gemm, ops"},
+                   {"ranks", "comm"},     {"gpus", "comm"},            {"interconnect", "comm"}, {"most", "comm"}};
+    for (size_t i = 0; i < sizeof belongs / sizeof belongs[0]; i++)
+        if (options_given(o, belongs[i].option) && strstr(belongs[i].kinds, kind) == NULL)
+            FAIL(e, ERR_USAGE, "lorat bench %s: found --%s, which is for %s, expected an option of %s. Leave it out%s", kind, belongs[i].option,
+                 belongs[i].kinds, kind, strcmp(belongs[i].option, "gpus") == 0 ? "; CUDA_VISIBLE_DEVICES chooses the card" : "");
+    return 0;
+}
+
 static const char *text_or(const struct options *o, const char *name, const char *preset)
 {
     return options_given(o, name) ? options_value(o, name) : preset;
@@ -139,6 +153,8 @@ static int bench_one(struct bench *b, struct err *e)
         int (*run)(struct bench *b, struct err *e);
     } kinds[] = {{"gemm", bench_gemm}, {"ops", bench_ops}, {"step", bench_step}};
     const char *kind = b->options->args[0];
+    if (strcmp(kind, "shape") != 0)
+        TRY(check_options(b->options, kind, e));
     if (strcmp(kind, "comm") == 0) { /* no model, and each rank opens a device of its own */
         TRY(read_options(b, e));
         return bench_comm(b, e);

@@ -163,6 +163,9 @@ static void test_refusals(void)
                {"ops --shape tiny --only nothing", "no operation of this name", 2},
                {"step --dropout 2", "lora.dropout", 2},
                {"step --placement disk", "model.placement", 2},
+               {"gemm --gpus 1", "bench gemm: found --gpus, which is for comm, expected an option of gemm. Leave it out", 2},
+               {"comm --placement host", "found --placement, which is for step", 2},
+               {"step --only qkv", "found --only, which is for gemm, ops", 2},
                {"step --shape tiny --seq 64 --memory-limit 1MiB", "the job needs", 7}};
     char out[4096];
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

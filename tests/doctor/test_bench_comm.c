@@ -86,6 +86,8 @@ int main(int argc, char **argv)
     CHECK_HAS(out, "expected two or more");
     CHECK_INT(run(argv[1], "--device cpu --interconnect nvlink"), 3);
     CHECK_HAS(out, "the job runs on the CPU");
+    CHECK_INT(run(argv[1], "--device cpu --gpus 0,1"), 2); /* no sums of the CPU for those of two cards */
+    CHECK_HAS(out, "found --gpus, and this would run on the CPU");
     CHECK_INT(run(argv[1], "--device cpu --interconnect fast"), 2);
     CHECK_HAS(out, "expected auto, nvlink or pcie");
     return check_done();
