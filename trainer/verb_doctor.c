@@ -51,7 +51,7 @@ static int report(const struct options *o, const struct machine *m, struct docto
     for (int i = 0; i < d->n; i++)
         stops += finding_severity(d->finding[i].id) == SEVERITY_STOP;
     if (rc == 0 && stops > 0)
-        rc = err_set(e, ERR_DEVICE, "doctor: %d finding%s in the way of training, expected none: %s. See above", stops, stops == 1 ? "" : "s",
+        rc = err_set(e, ERR_DEVICE, "doctor: %d finding%s in the way of training, expected none: %s See above", stops, stops == 1 ? "" : "s",
                      d->finding[0].text);
     return rc;
 }

@@ -29,6 +29,7 @@ int main(int argc, char **argv)
     CHECK_INT(run(argv[1], "--machine tests/machines/driver_old.json"), 7);
     CHECK_HAS(out, "stop     driver_old: ");
     CHECK_HAS(out, "lorat: error: doctor: 1 finding in the way");
+    CHECK_HAS(out, "built with CUDA 13.0. See above");
     CHECK_INT(run(argv[1], "--machine tests/machines/none.json --json"), 0);
     CHECK_OK(json_parse(out, strlen(out), "doctor", ERR_DATA, &root, &e), &e);
     CHECK_STR(json_text(json_get(json_at(json_get(root, "findings"), 0), "id"), NULL), "no_card");
