@@ -205,8 +205,8 @@ static void test_write_faults(void)
             CHECK_INT(n_names(), 1);
             if (cases[i].kind == FAULT_SHORT || cases[i].errno_value == EINTR || !hit)
                 CHECK_INT(rc, 0);
-            /* Eight calls; only the last, the close of the synced folder, cannot matter. */
-            if (cases[i].errno_value == EIO && at < 8)
+            /* Nine calls; only the last, the close of the synced folder, cannot matter. */
+            if (cases[i].errno_value == EIO && at < 9)
                 CHECK_INT(rc, -1);
             if (rc != 0) {
                 CHECK_INT(e.code, ERR_IO);
@@ -238,7 +238,19 @@ static void test_write_places(void)
     CHECK_INT(io_write_file_atomic("", "x", 1, &e), -1);
     CHECK_OK(io_mkdirs(in("taken"), &e), &e);
     CHECK_INT(io_write_file_atomic(in("taken"), "x", 1, &e), -1);
+    CHECK_HAS(e.text, "taken: a folder, expected a new name or a regular file");
     CHECK_INT(n_names(), 1);
+    /* A pipe or a device stays what it is, also behind a link, as /dev/stdout is one. */
+    struct stat st;
+    char pipe_path[sizeof here];
+    snprintf(pipe_path, sizeof pipe_path, "%s", in("pipe"));
+    CHECK_INT(mkfifo(pipe_path, 0600), 0);
+    CHECK_INT(symlink("pipe", in("link")), 0);
+    CHECK_INT(io_write_file_atomic(in("link"), "x", 1, &e), -1);
+    CHECK_HAS(e.text, "link: a pipe, expected a new name");
+    CHECK_INT(io_write_file_atomic(pipe_path, "x", 1, &e), -1);
+    CHECK(lstat(pipe_path, &st) == 0 && S_ISFIFO(st.st_mode));
+    CHECK(lstat(in("link"), &st) == 0 && S_ISLNK(st.st_mode));
     /* A name without a folder is one of the current folder. */
     CHECK(getcwd(here, sizeof here) != NULL);
     CHECK_INT(chdir(folder), 0);

@@ -216,10 +216,17 @@ int io_write_file_atomic(const char *path, const void *buf, size_t n, struct err
 {
     struct buf dir = {0}, temporary = {0};
     const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    struct stat st;
     int rc = 0;
 
     if (name[0] == '\0')
         FAIL(e, ERR_IO, "\"%s\": no file name, expected the path of a file to write", path);
+    /* The rename would put a file in the place of /dev/stdout. */
+    if (io->stat(path, &st) != 0) {
+        if (errno != ENOENT)
+            return err_errno(e, ERR_IO, errno, "%s: cannot be written", path);
+    } else if (!S_ISREG(st.st_mode))
+        FAIL(e, ERR_IO, "%s: %s, expected a new name or a regular file to replace. Give the path of a file", path, kind_of(st.st_mode));
     buf_printf(&dir, "%.*s", (int)(name - path), path);
     buf_printf(&temporary, "%s.%s.tmp-%ld", dir.data == NULL ? "" : dir.data, name, (long)getpid());
     if (dir.n == 0)
