@@ -11,6 +11,7 @@
 #include "trainer/base/mem.h"
 #include "trainer/device.h"
 #include "trainer/git_version.h"
+#include "trainer/placement.h"
 #include "trainer/ranks.h"
 
 #define CHOICES_FILE "choices.txt"
@@ -121,7 +122,7 @@ static void put_lines(struct buf *b, struct ops *o, const struct choices_facts *
         put(b, "products", f->tuned[0] != '\0' ? f->tuned : "the library's own choice");
     if (!o->unified && f->comm->ranks > 1)
         put_sums(b, f->comm);
-    buf_printf(b, "ranks: %d\nmicro_batch: %d\n", f->comm->ranks, f->micro_batch);
+    buf_printf(b, "ranks: %d\nmicro_batch: %d\nplacement: %s\n", f->comm->ranks, f->micro_batch, placement_name(f->place));
 }
 
 /* "attention: ..." behind the lines; "none" where nothing was chosen. False when the backend chooses nothing or, yet, has not. */
@@ -237,21 +238,36 @@ static int64_t newest_step(const char *run_dir)
     return newest;
 }
 
-int32_t choices_micro_batch(const char *run_dir)
+static struct plan_before read_before(const char *part)
+{
+    struct plan_before b = {0};
+    size_t n;
+    const char *rows = choices_value(part, "micro_batch", &n);
+    long v = rows != NULL ? strtol(rows, NULL, 10) : 0;
+    b.micro_batch = v > 0 && v <= 65536 ? (int32_t)v : 0;
+    const char *place = choices_value(part, "placement", &n);
+    for (enum frozen_kind k = FROZEN_RESIDENT; k <= FROZEN_HOST && place != NULL; k++)
+        if (n == strlen(placement_name(k)) && memcmp(place, placement_name(k), n) == 0) {
+            b.placed = true;
+            b.place = k;
+        }
+    return b;
+}
+
+struct plan_before choices_before(const char *run_dir)
 {
     char path[PATH_BYTES], *record;
     size_t n;
-    long rows = 0;
+    struct plan_before before = {0};
     int64_t step = newest_step(run_dir);
     snprintf(path, sizeof path, "%s/" CHOICES_FILE, run_dir);
     if (step == 0 || io_read_file(path, ERR_STATE, MOST_BYTES, &record, &n, NULL) != 0)
-        return 0;
+        return before;
     const char *part = choices_part(record, step, &n);
-    const char *value = part != NULL ? choices_value(part, "micro_batch", &n) : NULL;
-    if (value != NULL)
-        rows = strtol(value, NULL, 10);
+    if (part != NULL)
+        before = read_before(part);
     free(record);
-    return rows > 0 && rows <= 65536 ? (int32_t)rows : 0;
+    return before;
 }
 
 /* The attention, which is chosen with the first step, against the one before it. */

@@ -5,6 +5,7 @@
 #define LORAT_CHOICES_H
 
 #include "trainer/comm.h"
+#include "trainer/plan.h"
 
 struct choices {
     struct buf lines;      /* "key: value" lines of this process */
@@ -21,6 +22,7 @@ struct choices_facts {
     const char *tuned; /* the table of products in use; "" none */
     const struct comm *comm;
     int micro_batch;
+    enum frozen_kind place;
 };
 
 /* Before the first operation: compares, and has the backend keep what was chosen before where device and libraries are the same.
@@ -31,13 +33,13 @@ int choices_open(struct choices *c, struct ops *o, const struct choices_facts *f
 int choices_settle(struct choices *c, struct ops *o, struct comm *comm, struct err *e);
 void choices_close(struct choices *c); /* zero is closed */
 
-/* Rows at a time that a run's newest checkpoint was made with; 0: there is none, or it is not known. Reads only. */
-int32_t choices_micro_batch(const char *run_dir);
+/* What a run's newest checkpoint was made with; zero: there is none, or it is not known. Reads only. */
+struct plan_before choices_before(const char *run_dir);
 
 /* Pure. The value of a key among lines, NULL when it is not there; n its length. */
 const char *choices_value(const char *lines, const char *key, size_t *n);
 /* Pure. Keys whose values differ, a line each ("  device: A -> B"): those that other bits follow from into `bits`, those of the
- * free keys ranks and micro_batch into `rounding`. Keys that one side lacks are not compared. */
+ * free keys ranks and micro_batch into `rounding`. Keys that one side lacks are not compared, and placement never: it changes no bit. */
 void choices_compare(const char *before, const char *now, struct buf *bits, struct buf *rounding);
 /* Pure. The part of a record that made the state after `step` steps (step > 0): its lines; *keep: how many bytes of the record
  * end with that part. NULL when there is none. */

@@ -109,11 +109,9 @@ static int agree_on_ways(struct job *j, struct err *e)
 /* `auto` on a resume: the rows at a time of the steps before where they still fit, since other rows round otherwise. */
 static int make_plan(struct job *j, int64_t loader, struct err *e)
 {
-    struct config kept = j->c;
-    struct err ignored;
-    kept.train.micro_batch = j->micro_batch_before;
-    if (j->c.train.micro_batch == 0 && j->micro_batch_before > 0 &&
-        plan_make(&kept, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, &ignored) == 0)
+    char said[1600];
+    TRY(plan_resume(&j->c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->before, &j->plan, said, sizeof said, e));
+    if (said[0] == '\0' || j->comm.rank > 0)
         return 0;
     return plan_make(&j->c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
 }

@@ -22,7 +22,7 @@ struct job {
     const struct train_ranks *ranks; /* borrowed; which card and how many threads are this rank's; NULL: what the job says */
     const struct machine *machine;   /* borrowed; NULL: where the plan needs it, rank 0 reads this machine */
     struct plan_device device;
-    int32_t micro_batch_before; /* of the steps that a resume goes on from; 0: none, or not known */
+    struct plan_before before;  /* the steps that a resume goes on from; zero: none, or not known */
     struct plan plan;
     struct model model;
     struct tokenizer *tokenizer;    /* NULL: the model has none */

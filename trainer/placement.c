@@ -41,6 +41,12 @@ int placement_choices(const struct config *c, int ranks, const char *unequal, st
     return 0;
 }
 
+const char *placement_name(enum frozen_kind kind)
+{
+    static const char *const names[] = {[FROZEN_RESIDENT] = "resident", [FROZEN_SHARDED] = "sharded", [FROZEN_HOST] = "host"};
+    return names[kind];
+}
+
 void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size)
 {
     if (p->kind == FROZEN_SHARDED)

@@ -13,6 +13,8 @@ enum { PLACEMENT_CHOICES = 2 };
  * each) and then sharded. unequal: the cards in words where they are not alike, else "": they cannot share a base. */
 int placement_choices(const struct config *c, int ranks, const char *unequal, struct frozen_place out[PLACEMENT_CHOICES], int *n,
                       struct err *e);
+/* "resident", "sharded", "host": as lorat writes it for programs. */
+const char *placement_name(enum frozen_kind kind);
 /* "sharded over 2 ranks, each holds 1/2 of every block" */
 void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size);
 /* Has the host memory for the blocks of `ranks` processes, `bytes` each? ERR_DEVICE with the numbers and what to do. (That the driver

@@ -77,6 +77,16 @@ struct plan {
  * variant's numbers and what to change. o may be NULL (planning for another machine). */
 int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
               int64_t loader_bytes, struct plan *out, struct err *e);
+/* What the steps were made with that a resume goes on from. */
+struct plan_before {
+    int32_t micro_batch;    /* 0: none, or not known */
+    bool placed;            /* place is known */
+    enum frozen_kind place; /* of the base */
+};
+/* plan_make, where the job says auto in this order: the placement of before with its rows, that placement with other rows, another
+ * placement. said: a sentence when it became another (out says which), or when it stayed where a faster one would fit; else "". */
+int plan_resume(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
+                int64_t loader_bytes, const struct plan_before *before, struct plan *out, char *said, size_t size, struct err *e);
 /* tokens_s again, after work.flop_s was set to what was measured. */
 void plan_estimate(struct plan *p);
 /* What `auto` leaves free of each of several cards where it can: JOB_NCCL_BYTES is an allowance. */

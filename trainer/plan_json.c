@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "trainer/base/json.h"
+#include "trainer/placement.h"
 #include "trainer/plan.h"
 
 /* What begins an object begins with its first member. */
@@ -35,12 +36,11 @@ static void put_model(struct buf *b, const struct plan *p, const struct config *
 
 static void put_choice(struct buf *b, const struct plan *p, const struct config *c)
 {
-    static const char *const kinds[] = {[FROZEN_RESIDENT] = "resident", [FROZEN_SHARDED] = "sharded", [FROZEN_HOST] = "host"};
     put_text(b, ",\n  ", "precision", p->device.act == DT_BF16 ? "bf16" : "f32");
     buf_printf(
         b, ",\n  \"batch\": {\"rows\": %d, \"sequence_length\": %d, \"passes\": %d, \"micro_batch\": %d, \"recompute\": \"%s\"}",
         c->train.batch, c->data.sequence_length, p->accumulation, p->micro_batch, plan_recompute_name(p->recompute));
-    buf_printf(b, ",\n  \"base\": {\"placement\": \"%s\"", kinds[p->shape.place.kind]);
+    buf_printf(b, ",\n  \"base\": {\"placement\": \"%s\"", placement_name(p->shape.place.kind));
     put_text(b, ", ", "text", p->base);
     buf_puts(b, "}");
 }

@@ -386,7 +386,7 @@ static int join_cards(struct run *r, struct err *e)
 static int open_choices(struct run *r, const char *tuned, struct err *e)
 {
     const struct choices_facts f = {.run_dir = r->job.run_dir, .step = r->state.step, .tuned = tuned, .comm = &r->job.comm,
-                                    .micro_batch = r->job.plan.micro_batch};
+                                    .micro_batch = r->job.plan.micro_batch, .place = r->job.plan.shape.place.kind};
     return choices_open(&r->choices, r->job.ops, &f, e);
 }
 
@@ -405,7 +405,7 @@ int run_open(struct run *r, const struct config *c, const struct train_options *
         TRY(check_run_dir(r, e));
     TRY(io_mkdirs(".cache/lorat", e));
     if (t->resume)
-        r->job.micro_batch_before = choices_micro_batch(r->job.run_dir);
+        r->job.before = choices_before(r->job.run_dir);
     if (job_plan(&r->job, NULL, false, e) != 0) {
         struct err also = {0};
         if (!io_exists(c->model.path) && job_need_dataset(c, &also) != 0) { /* both are missing: say both at once */

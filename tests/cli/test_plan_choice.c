@@ -133,7 +133,7 @@ static int32_t rows_after(int32_t before, int32_t named)
     struct job j;
     struct err e = {0};
     parse_job(&j, "Qwen3-14B", "resident", 768, "sharded");
-    j.micro_batch_before = before;
+    j.before.micro_batch = before;
     j.c.train.micro_batch = named;
     CHECK_OK(job_plan(&j, "2x3090", true, &e), &e);
     CHECK_INT(j.c.train.micro_batch, named);
@@ -151,6 +151,61 @@ static void test_kept(void)
     CHECK_INT(rows_after(3, 0), chosen);  /* does not divide the rows of a rank */
     CHECK_INT(rows_after(16, 0), chosen); /* does not fit */
     CHECK_INT(rows_after(2, 4), 4);       /* what the job names wins */
+}
+
+/* The smallest plan of so many rows with the base in one place. */
+static int64_t least(const struct job *j, enum cfg_parallel parallel, int32_t rows)
+{
+    struct config c = j->c;
+    struct plan p = {0};
+    c.compute.parallel = parallel;
+    c.compute.recompute = RECOMPUTE_FULL;
+    c.train.micro_batch = rows;
+    CHECK_INT(plan(j, &c, &j->device, &p), 0);
+    return p.total_bytes;
+}
+
+/* A resume on two cards that have `available` bytes each: where the base lies then, how many rows, and what is said. */
+static void check_resume(const struct job *j, int64_t available, const struct plan_before *before, enum frozen_kind kind, bool same_rows,
+                         const char *says)
+{
+    struct plan_device d = j->device;
+    struct plan p;
+    struct err e = {0};
+    char said[1600];
+    d.available = available;
+    CHECK_OK(plan_resume(&j->c, &j->source.facts, &j->lora, NULL, &d, 0, before, &p, said, sizeof said, &e), &e);
+    CHECK_INT(p.shape.place.kind, kind);
+    CHECK_INT(p.micro_batch == before->micro_batch, same_rows);
+    CHECK(says != NULL ? strstr(said, says) != NULL : said[0] == '\0');
+}
+
+/* The base stays where it lay, with other rows if need be; elsewhere only where that is all that is left, and that is said. */
+static void test_stays(void)
+{
+    struct job j;
+    struct plan_before whole = {.micro_batch = 8, .placed = true, .place = FROZEN_RESIDENT}, sharded = whole, unknown = whole;
+    open_job(&j, "Llama-3.1-8B", "resident", 512, "auto", "2x3090");
+    int64_t eight = least(&j, PARALLEL_DATA, 8), one = least(&j, PARALLEL_DATA, 1), enough = j.device.available;
+    CHECK(one < eight && least(&j, PARALLEL_SHARDED, 8) < one);
+    sharded.place = FROZEN_SHARDED;
+    unknown.placed = false;
+    check_resume(&j, enough, &whole, FROZEN_RESIDENT, true, NULL);
+    check_resume(&j, eight - 1, &whole, FROZEN_RESIDENT, false, NULL);
+    check_resume(&j, one - 1, &whole, FROZEN_SHARDED, true,
+                 "the base was whole on each of 2 ranks (data parallel) in the steps so far and is now sharded, each of 2 ranks holds 1/2");
+    check_resume(&j, one - 1, &whole, FROZEN_SHARDED, true, ": the job needs ");
+    check_resume(&j, one - 1, &whole, FROZEN_SHARDED, true, "To go back free memory of the cards, or raise compute.memory_limit");
+    check_resume(&j, one - 1, &whole, FROZEN_SHARDED, true, " and resume with --set compute.parallel=data");
+    check_resume(&j, one - 1, &unknown, FROZEN_SHARDED, true, NULL);
+    check_resume(&j, enough, &sharded, FROZEN_SHARDED, true, "whole on each rank it would fit now");
+    check_resume(&j, one - 1, &sharded, FROZEN_SHARDED, true, NULL);
+    snprintf(j.device.unequal, sizeof j.device.unequal, "card 0, A, and card 1, B");
+    check_resume(&j, enough, &sharded, FROZEN_RESIDENT, true, "To go back choose cards that are alike (compute.gpus)");
+    j.device.unequal[0] = '\0';
+    j.c.compute.parallel = PARALLEL_SHARDED; /* what the job names wins */
+    check_resume(&j, enough, &whole, FROZEN_SHARDED, true, NULL);
+    job_close(&j);
 }
 
 static void test_way(void)
@@ -177,6 +232,7 @@ int main(void)
     test_from_host();
     test_resident();
     test_kept();
+    test_stays();
     test_way();
     return check_done();
 }

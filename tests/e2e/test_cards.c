@@ -47,6 +47,20 @@ static void test_sums(void)
     CHECK(strstr(e2e_out, "goes on with something else") == NULL);
 }
 
+/* A resume leaves the base where it lay. */
+static void test_placement(void)
+{
+    E2E_RUN(75, JOB " --set compute.parallel=sharded --stop-after 2", "[0,1]", "place");
+    E2E_RUN(75, JOB " --resume --stop-after 3", "[0,1]", "place");
+    CHECK_HAS(e2e_out, "sharded, each of 2 ranks holds 1/2 of every block");
+    CHECK_HAS(e2e_out, "the base stays sharded, as in the steps so far; whole on each rank it would fit now");
+    E2E_RUN(75, JOB " --resume --stop-after 4 --set compute.parallel=data", "[0,1]", "place");
+    CHECK_HAS(e2e_out, "whole on each of 2 ranks (data parallel)");
+    E2E_RUN(0, JOB " --resume", "[0,1]", "place");
+    CHECK_HAS(e2e_out, "whole on each of 2 ranks (data parallel)");
+    CHECK(e2e_same_state("one", "place", 6));
+}
+
 static void test_unequal(void)
 {
     setenv("LORAT_SIM_CARDS", "3090,4090", 1);
@@ -171,6 +185,7 @@ int main(int argc, char **argv)
     setenv("LORAT_SIM_CARDS", "3090,3090", 1);
     test_bits();
     test_sums();
+    test_placement();
     test_unequal();
     test_tuned();
     test_lost("kill", 0, SIGKILL, "", "rank 0 was killed by signal 9");
