@@ -70,12 +70,12 @@ int tuned_use(struct ops *o, const char *run_dir, bool resumed, char name[TUNED_
 
 bool tuned_alone(const char *run_dir)
 {
-    char **names, path[PATH_BYTES];
+    char **names;
     size_t n, others = 0;
-    if (!io_exists(path_of(run_dir, path)) || io_list(run_dir, &names, &n, NULL) != 0)
+    if (!io_is_dir(run_dir) || io_list(run_dir, &names, &n, NULL) != 0)
         return false;
     for (size_t i = 0; i < n; i++) {
-        bool temporary = strncmp(names[i], "." TUNED_FILE, strlen("." TUNED_FILE)) == 0; /* of a write that was killed */
+        bool temporary = names[i][0] == '.' && strstr(names[i], ".tmp-") != NULL; /* of a write that was killed */
         others += strcmp(names[i], TUNED_FILE) != 0 && strcmp(names[i], "lock") != 0 && !temporary;
     }
     io_list_free(names, n);

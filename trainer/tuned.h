@@ -14,7 +14,7 @@ int tuned_save(struct ops *o, const char *run_dir, struct err *e);
  * and the library's own choice is used; with `resumed` it is ERR_STATE, because the bits of a run that began with it would
  * change. name: "tuned.txt 0123456789ab", with the beginning of its SHA-256, when a table is in use; else "". */
 int tuned_use(struct ops *o, const char *run_dir, bool resumed, char name[TUNED_NAME], struct err *e);
-/* Does the folder hold a table, and nothing of a run yet? */
+/* Does the folder hold nothing of a run yet, but perhaps a table, or the lock of a process that was stopped before it had begun? */
 bool tuned_alone(const char *run_dir);
 /* The run's table as text (malloc'ed), NULL where there is none or it cannot be read; and back into another folder. */
 char *tuned_keep(const char *run_dir);

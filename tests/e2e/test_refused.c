@@ -177,6 +177,20 @@ static void test_memory(void)
     printf("%s", e2e_out);
 }
 
+/* What a process leaves that was stopped while the model was loading is no run: the same command begins. Anything more is one. */
+static void test_not_begun(void)
+{
+    CHECK((mkdir("runs", 0777) == 0 || e2e_exists("runs")) && mkdir("runs/halted", 0777) == 0);
+    e2e_write("runs/halted/lock", "4194304 here\n");
+    e2e_write("runs/halted/.job.yaml.tmp-4194304", "name");
+    E2E_RUN(75, "train job.yaml --set name=halted --stop-after 1");
+    CHECK_INT(e2e_count_temporaries("runs/halted"), 0);
+    REFUSED(ERR_STATE, "a run of this name exists", "train job.yaml --set name=halted");
+    CHECK(mkdir("runs/noted", 0777) == 0);
+    e2e_write("runs/noted/notes.txt", "mine\n");
+    REFUSED(ERR_STATE, "a run of this name exists", "train job.yaml --set name=noted");
+}
+
 int main(int argc, char **argv)
 {
     e2e_begin(argc, argv);
@@ -190,5 +204,6 @@ int main(int argc, char **argv)
     test_several();
     test_memory();
     test_two_cards();
+    test_not_begun();
     return e2e_end();
 }
