@@ -106,14 +106,18 @@ static int agree_on_ways(struct job *j, struct err *e)
     return 0;
 }
 
-/* `auto` on a resume: the rows at a time of the steps before where they still fit, since other rows round otherwise. */
+/* On a resume what its steps so far were made with comes first; rank 0 says what became of that. */
 static int make_plan(struct job *j, int64_t loader, struct err *e)
 {
     char said[1600];
     TRY(plan_resume(&j->c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->before, &j->plan, said, sizeof said, e));
     if (said[0] == '\0' || j->comm.rank > 0)
         return 0;
-    return plan_make(&j->c, &j->source.facts, &j->lora, j->ops, &j->device, loader, &j->plan, e);
+    if (j->plan.shape.place.kind != j->before.place)
+        log_warn("%s", said);
+    else
+        log_note("%s", said);
+    return 0;
 }
 
 int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
