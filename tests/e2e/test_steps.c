@@ -53,11 +53,12 @@ static void open_run(struct run *r, const struct config *c)
 {
     static const struct train_options fresh = {.fresh = true};
     static const struct train_ranks one = {.n = 1};
+    static struct interconnect none = {.log = -1};
     struct err e = {0};
     struct comm comm;
     comm_solo(&comm);
     hush(true);
-    int rc = run_open(r, c, &fresh, &comm, &one, &e);
+    int rc = run_open(r, c, &fresh, &comm, &one, &none, &e);
     hush(false);
     if (rc != 0) {
         fprintf(stderr, "%s\n", e.text);

@@ -125,11 +125,11 @@ int __wrap_comm_nccl(struct comm *c, struct ops *o, const struct cuda_nccl *tabl
 static void bad_chosen(struct ops *o, struct buf *out) { buf_puts(out, "4/2/64 cudnn 92801"); }
 
 int __real_run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm,
-                    const struct train_ranks *ranks, struct err *e);
+                    const struct train_ranks *ranks, struct interconnect *link, struct err *e);
 int __wrap_run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm,
-                    const struct train_ranks *ranks, struct err *e);
+                    const struct train_ranks *ranks, struct interconnect *link, struct err *e);
 int __wrap_run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm,
-                    const struct train_ranks *ranks, struct err *e)
+                    const struct train_ranks *ranks, struct interconnect *link, struct err *e)
 {
     static struct config mine;
     mine = *c;
@@ -144,7 +144,7 @@ int __wrap_run_open(struct run *r, const struct config *c, const struct train_op
         files.open = bad_open;
         io = &files;
     }
-    TRY(__real_run_open(r, &mine, t, comm, ranks, e));
+    TRY(__real_run_open(r, &mine, t, comm, ranks, link, e));
     if (is("attention"))
         r->job.ops->chosen = bad_chosen;
     if (is("stopped"))
