@@ -35,7 +35,7 @@ static int prepare(struct steps *s, struct err *e)
     TRY(plan_here(b->ops, &b->card, &b->c, &b->facts, &s->device, e));
     TRY(plan_make(&b->c, &b->facts, &b->lora, b->ops, &s->device, 0, &s->plan, e));
     if (s->plan.arenas[ARENA_HOST].used > 0 && !b->ops->unified)
-        TRY(placement_room((int64_t)s->plan.arenas[ARENA_HOST].used, 1, e));
+        TRY(placement_room(PLACEMENT_OF_BENCH, (int64_t)s->plan.arenas[ARENA_HOST].used, 1, "", e));
     comm_solo(&s->comm);
     s->accumulation = s->plan.accumulation;
     s->batches = mem_alloc((size_t)s->accumulation, sizeof *s->batches);

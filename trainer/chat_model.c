@@ -126,7 +126,7 @@ static int open_model(struct chat_model *m, struct err *e)
              asked == CHAT_PLACEMENT_RESIDENT && !j->ops->unified ? "--placement host keeps the base in host memory"
                                                                   : "Choose a smaller model or fewer prompts at once");
     if (j->model.arenas[ARENA_HOST].used > 0 && !j->ops->unified)
-        TRY(placement_room((int64_t)j->model.arenas[ARENA_HOST].used, 1, e));
+        TRY(placement_room(PLACEMENT_OF_GENERATE, (int64_t)j->model.arenas[ARENA_HOST].used, 1, "", e));
     TRY(model_allocate(&j->model, e));
     return model_load(&j->model, &j->source, NULL, NULL, e);
 }

@@ -154,7 +154,9 @@ int job_plan(struct job *j, const char *on, bool plan_only, struct err *e)
     }
     TRY(make_plan(j, loader, e));
     int64_t in_host = (int64_t)j->plan.arenas[ARENA_HOST].used;
-    return in_host > 0 && j->ops != NULL && !j->ops->unified ? placement_room(in_host, j->device.cards, e) : 0;
+    if (in_host == 0 || j->ops == NULL || j->ops->unified)
+        return 0;
+    return placement_room(PLACEMENT_OF_JOB, in_host, j->device.cards, j->device.unequal, e);
 }
 
 static int tick(void *arg, double done, struct err *e)

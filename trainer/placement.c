@@ -61,8 +61,20 @@ void placement_words(const struct frozen_place *p, int ranks, char *out, size_t 
 
 enum { PROGRAM_BYTES = 256 << 20 }; /* lorat itself, its reader and NVIDIA's libraries in one process; an allowance, not measured */
 
-int placement_room(int64_t bytes, int ranks, struct err *e)
+/* Only a job has ranks, and only cards that are alike share a base. */
+static const char *instead_of_host(enum placement_asker who, int ranks, const char *unequal)
 {
+    if (who != PLACEMENT_OF_JOB)
+        return "--placement resident needs none, on a card that has room for the base";
+    if (unequal[0] != '\0')
+        return "fewer cards take less (compute.gpus)";
+    return ranks > 1 ? "a base that the cards share needs none (compute.parallel: sharded with model.placement: resident)"
+                     : "over several cards that are alike a shared base needs none (compute.parallel: sharded with model.placement: resident)";
+}
+
+int placement_room(enum placement_asker who, int64_t bytes, int ranks, const char *unequal, struct err *e)
+{
+    static const char *const where[] = {"model.placement: host", "generate", "bench step: --placement host"};
     char blocks[32], needs[32], has[32], all[32], each[64] = "";
     int64_t free_bytes, total_bytes, need = ranks * (bytes + PROGRAM_BYTES);
     struct err unknown;
@@ -71,12 +83,10 @@ int placement_room(int64_t bytes, int ranks, struct err *e)
     if (ranks > 1)
         snprintf(each, sizeof each, ", once for each of %d ranks", ranks);
     FAIL(e, ERR_DEVICE,
-         "model.placement: host: the base's blocks take %s of host memory%s, %s with the program, expected at most the %s that are "
-         "free of %s. End other programs or choose a smaller model; %s",
-         num_format_bytes(blocks, (uint64_t)bytes), each, num_format_bytes(needs, (uint64_t)need),
-         num_format_bytes(has, (uint64_t)free_bytes), num_format_bytes(all, (uint64_t)total_bytes),
-         ranks > 1 ? "compute.parallel: sharded needs none"
-                   : "over several cards compute.parallel: sharded needs none");
+         "%s: the base's blocks take %s of host memory%s, %s with the program, expected at most the %s that are free of %s. End other "
+         "programs or choose a smaller model; %s",
+         where[who], num_format_bytes(blocks, (uint64_t)bytes), each, num_format_bytes(needs, (uint64_t)need),
+         num_format_bytes(has, (uint64_t)free_bytes), num_format_bytes(all, (uint64_t)total_bytes), instead_of_host(who, ranks, unequal));
 }
 
 bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size)

@@ -17,9 +17,11 @@ int placement_choices(const struct config *c, int ranks, const char *unequal, st
 const char *placement_name(enum frozen_kind kind);
 /* "sharded over 2 ranks, each holds 1/2 of every block" */
 void placement_words(const struct frozen_place *p, int ranks, char *out, size_t size);
-/* Has the host memory for the blocks of `ranks` processes, `bytes` each? ERR_DEVICE with the numbers and what to do. (That the driver
- * pins them does not count against RLIMIT_MEMLOCK: it gives the pages itself.) */
-int placement_room(int64_t bytes, int ranks, struct err *e);
+/* Who wants room: a job, or a verb that works on one card and has a --placement of its own. */
+enum placement_asker { PLACEMENT_OF_JOB, PLACEMENT_OF_GENERATE, PLACEMENT_OF_BENCH };
+/* Has the host memory for the blocks of `ranks` processes, `bytes` each? ERR_DEVICE with the numbers and what that asker can do. unequal: as
+ * above. (That the driver pins them does not count against RLIMIT_MEMLOCK: it gives the pages itself.) */
+int placement_room(enum placement_asker who, int64_t bytes, int ranks, const char *unequal, struct err *e);
 /* Are the cards not alike? Then out names them ("card 0, NVIDIA GeForce RTX 3090, and card 1, ..."). */
 bool placement_unequal(const struct cuda_card *cards, int n, char *out, size_t size);
 
