@@ -112,7 +112,7 @@ static void examine_users(const struct link_card *c, struct doctor *d)
 static void examine_speed(const struct link_card *c, struct doctor *d)
 {
     struct finding *f;
-    if (c->power_limit_w > 0 && c->power_default_w > 0 && c->power_limit_w * 100 < c->power_default_w * 95) {
+    if (c->power_limit_w > 0 && c->power_default_w > 0 && (double)c->power_limit_w < 0.95 * (double)c->power_default_w) {
         FOUND(power_capped, "Card %lld is held to %lld W; its default is %lld W.", (long long)c->index, (long long)c->power_limit_w,
               (long long)c->power_default_w);
         TODO("Nothing, if that is meant (a cap often saves more power than speed). Else: sudo nvidia-smi -i %lld -pl %lld", (long long)c->index,
@@ -123,7 +123,7 @@ static void examine_speed(const struct link_card *c, struct doctor *d)
               c->throttle & LINKS_THROTTLE_HEAT ? "heat" : "its power supply or a fault", (long long)c->clock_mhz, (long long)c->clock_max_mhz);
         TODO("Look at fans, airflow and the power cables; a run on it is slow and uneven.");
     }
-    if (c->pcie_width > 0 && c->pcie_width_max > 0 && c->pcie_width * 2 < c->pcie_width_max) {
+    if (c->pcie_width > 0 && c->pcie_width_max > 0 && c->pcie_width < c->pcie_width_max - c->pcie_width) {
         FOUND(slot_narrow, "Card %lld has %lld PCIe lanes of the %lld it can use.", (long long)c->index, (long long)c->pcie_width,
               (long long)c->pcie_width_max);
         TODO("Put it into a slot with 16 or 8 lanes from the CPU. One card alone loses little; a sharded or host-streamed base loses the most.");

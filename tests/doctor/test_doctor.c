@@ -137,6 +137,25 @@ static void test_switches(void)
     CHECK_INT(machine_way(&m, &m.pair[0], why), WAY_HOST);
 }
 
+/* A description may hold any number, and no comparison of two overflows. */
+static void test_numbers(void)
+{
+    load("power_capped");
+    m.card[0].power_default_w = INT64_MAX;
+    m.card[0].pcie_width = m.card[0].pcie_width_max = INT64_MAX / 2 + 2;
+    doctor_examine(&m, &d);
+    CHECK_INT(d.n, 1);
+    CHECK_STR(finding_name(d.finding[0].id), "power_capped");
+    m.card[0].power_limit_w = INT64_MAX;
+    m.card[0].pcie_width = 8;
+    m.card[0].pcie_width_max = 16;
+    doctor_examine(&m, &d);
+    CHECK_INT(d.n, 0);
+    m.card[0].pcie_width = 7;
+    doctor_examine(&m, &d);
+    CHECK_STR(finding_name(d.finding[0].id), "slot_narrow");
+}
+
 /* What was printed is read back to the same bytes. */
 static void test_round_trip(void)
 {
@@ -223,6 +242,7 @@ int main(void)
     test_findings();
     test_ways();
     test_switches();
+    test_numbers();
     test_round_trip();
     test_refused();
     return check_done();
