@@ -70,6 +70,7 @@ static int compare(const struct options *o, struct compare *c, struct err *e)
     int rc = options_given(o, "json") ? compare_json(c, &out, e) : compare_text(c, &out, e);
     if (rc == 0) {
         fputs(out.data, stdout);
+        fflush(stdout); /* what follows goes to the other stream */
         if (options_given(o, "html"))
             rc = write_page(c, options_value(o, "html"), e);
     }
