@@ -185,7 +185,8 @@ if [ -n "$quick" ] && [ -z "$simulated" ]; then
     not_run "scaling, and NVLink against PCIe" "--quick"
 else
     [ -n "$dry" ] || random_data $vocabulary $tokens || { result "random tokens" "FAILED (exit code $rc)"; failed=1; }
-    # Data parallel: twice the rows on two cards take as long as one card's.
+    # Data parallel: twice the rows on two cards take as long as one card's. Both take the same rows a pass and recompute alike, whatever the
+    # job says or would choose for a number of cards.
     title="8B data parallel, two cards against one"
     find_model llama3-8b Llama-3.1-8B-Instruct 17
     if [ -n "$why" ]; then
@@ -193,8 +194,9 @@ else
     else
         half=8
         [ -z "$simulated" ] || half=2
-        train 8b-one llama8b-2x3090-pcie --set "compute.gpus=[0]" --set compute.parallel=auto --set compute.interconnect=auto --set train.batch=$half &&
-            train 8b-two llama8b-2x3090-pcie --set compute.interconnect=auto &&
+        alike="--set train.micro_batch=1 --set compute.recompute=none --set compute.interconnect=auto"
+        train 8b-one llama8b-2x3090-pcie $alike --set "compute.gpus=[0]" --set compute.parallel=auto --set train.batch=$half &&
+            train 8b-two llama8b-2x3090-pcie $alike --set train.batch=$((2 * half)) &&
             { [ -n "$dry" ] || row "$title" "98 % or more" "$(awk -v one="$(rate 8b-one)" -v two="$(rate 8b-two)" 'BEGIN {
                 printf "%.1f %%: %.0f tok/s on one, %.0f on two", 100 * two / (2 * one), one, two }') ($way)"; }
         if [ -n "$bridge$dry" ]; then

@@ -75,6 +75,7 @@ case "$1 $2" in
     "verify resume" | "data build") ;;
     train*)
         name=$(value name)
+        [ -z "${FAKE_LOG:-}" ] || echo "$all" >>"$FAKE_LOG"
         [ "${FAKE_TRAIN:-}" != "$name" ] || exit 8
         link=$(value compute.interconnect)
         case $all in *-nvlink.yaml*) link=nvlink ;; *-pcie.yaml*) link=${link:-pcie} ;; esac
@@ -117,7 +118,13 @@ verdict 0 "benchmarks | not run: --quick" A=1
 
 # Two.
 option=--multi table=gpu-2x-rtx-3090
-verdict 0 "| 8B data parallel, two cards against one | 98 % or more | 50.0 %: 1234 tok/s on one, 1234 on two (nvlink) |" A=1
+verdict 0 "| 8B data parallel, two cards against one | 98 % or more | 50.0 %: 1234 tok/s on one, 1234 on two (nvlink) |" FAKE_LOG="$tmp/trained"
+# Held against one another: the same rows a pass and the same recomputation, named; and half of the rows a step on one card.
+for named in train.micro_batch=1 compute.recompute=none; do
+    [ "$(grep -e 'name=8b-one ' -e 'name=8b-two ' "$tmp/trained" | grep -c -e "--set $named ")" = 2 ] || bad "8b-one and 8b-two: not both with $named"
+done
+batch() { sed -n "s/.*name=$1 .*--set train.batch=\([0-9]*\).*/\1/p" "$tmp/trained"; }
+[ "$(($(batch 8b-one) * 2))" = "$(batch 8b-two)" ] || bad "8b-two: a batch of $(batch 8b-two), expected twice the $(batch 8b-one) of 8b-one"
 for text in "14B sharded, large micro-batch, PCIe against NVLink | no difference (by the plan) | no difference." \
     "bench comm, pcie, all-gather of the largest size | 8 to 11 GB/s | 42.5 GB/s on the bus (pcie, through host memory)" \
     "train 8b-nvlink: the bytes went the way that was asked for | ok (nvlink)" "bytes: sharded-nvlink | ok"; do
