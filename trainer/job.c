@@ -33,7 +33,8 @@ struct loader_options job_loader_options(const struct config *c, const struct fa
                                    .sequence_length = c->data.sequence_length, .packing = c->data.packing,
                                    .shuffle = train && c->data.shuffle, .too_long = (enum too_long)c->data.too_long,
                                    .seed = (uint64_t)c->seed, .batch = train ? c->train.batch : micro_batch * ranks,
-                                   .micro_batch = micro_batch, .rank = comm != NULL ? comm->rank : 0, .ranks = ranks, .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
+                                   .micro_batch = micro_batch, .rank = comm != NULL ? comm->rank : 0, .ranks = ranks,
+                                   .max_tokens = train ? 0 : c->eval.max_tokens, .vocab = f->v};
 }
 
 /* Cards that the job will have, of which this process opens one. */

@@ -34,7 +34,8 @@ struct job {
 /* Options of the loader for a group, as this job's rank reads it. comm NULL: all of it, as one rank. */
 struct loader_options job_loader_options(const struct config *c, const struct facts *f, const struct comm *comm, enum dataset_group group,
                                          int32_t micro_batch);
-/* Source, adapter table, device and plan. comm may be set before, by a rank of several; all ranks come to the same plan. Nothing large is allocated and no weight is read. on: a card's name, or NULL for this machine.
+/* Source, adapter table, device and plan. comm may be set before, by a rank of several; all ranks come to the same plan. Nothing
+ * large is allocated and no weight is read. on: a card's name, or NULL for this machine.
  * plan_only: config.json is enough, the weights need not be there. */
 int job_plan(struct job *j, const char *on, bool plan_only, struct err *e);
 /* Memory and weights. Needs job_plan. Stops with ERR_STOPPED when the user asks. */

@@ -44,8 +44,8 @@ static void say_moved(const struct plan_before *before, const struct plan *p, co
     if (d->unequal[0] != '\0')
         snprintf(back, sizeof back, "choose cards that are alike (compute.gpus)");
     else
-        snprintf(back, sizeof back, "free memory of the cards%s%s%s, or raise compute.memory_limit where it is set", d->holder[0] != '\0' ? " (" : "",
-                 d->holder, d->holder[0] != '\0' ? " holds some)" : "");
+        snprintf(back, sizeof back, "free memory of the cards%s%s%s, or raise compute.memory_limit where it is set",
+                 d->holder[0] != '\0' ? " (" : "", d->holder, d->holder[0] != '\0' ? " holds some)" : "");
     snprintf(out, size,
              "the base was %s in the steps so far and is now %s, with the same bits at another speed. As before it is refused: %.*s. To go "
              "back %s, and resume with --set compute.parallel=%s",
@@ -71,7 +71,8 @@ int plan_resume(const struct config *c, const struct facts *f, const struct lora
     }
     struct plan now;
     if (before->place == FROZEN_SHARDED && make(&a, c, &now, &why) == 0 && now.shape.place.kind == FROZEN_RESIDENT)
-        snprintf(said, size, "the base stays sharded, as in the steps so far; whole on each rank it would fit now, and steps may take less time: "
-                             "--set compute.parallel=data");
+        snprintf(said, size,
+                 "the base stays sharded, as in the steps so far; whole on each rank it would fit now, and steps may take less time: "
+                 "--set compute.parallel=data");
     return 0;
 }

@@ -1,4 +1,5 @@
-/* train_internal.h - shared by train.c (the loop), train_open.c (start and resume) and train_eval.c (evaluation, answers). */
+/* train_internal.h - shared by train.c (the loop), train_open.c (the start), train_resume.c (folder and state), train_join.c
+ * (ranks before their first step) and train_eval.c (evaluation, answers). */
 #ifndef LORAT_TRAIN_INTERNAL_H
 #define LORAT_TRAIN_INTERNAL_H
 
@@ -48,6 +49,19 @@ struct run {
 int run_open(struct run *r, const struct config *c, const struct train_options *t, const struct comm *comm, const struct train_ranks *ranks,
              struct interconnect *link, struct err *e);
 void run_close(struct run *r);
+/* Parts of run_open, in this order. */
+int run_check_dir(const struct run *r, struct err *e);
+/* Data on cards by NCCL. */
+int run_join_cards(struct run *r, struct err *e);
+int run_compare_ranks(struct run *r, struct err *e);
+/* Rank 0 enters the run's folder, which is this run's from here on; the others learn which checkpoint it goes on from. */
+int run_enter(struct run *r, struct err *e);
+/* A proof of the links between cards. Before memory is taken: the arenas may leave no room for it. */
+int run_test_links(struct run *r, struct err *e);
+/* The model has its memory: the trainable state of step 0 or of the checkpoint into it. */
+int run_open_state(struct run *r, struct err *e);
+int run_write_job(const struct run *r, struct err *e);
+int run_warn_unequal(struct run *r, struct err *e);
 /* The trainable block as the host sees it, up to date. */
 int run_block(struct run *r, struct run_block *out, struct err *e);
 /* Evaluate the whole validation group and answer eval.prompts; notes the best loss in the state. *better (may be NULL): a new lowest. */

@@ -63,15 +63,21 @@ void cuda_gather_rows(struct ops *o, void *y, int32_t ld_y, const void *x, int32
 void cuda_scatter_rows(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const int32_t *index, int32_t n, int32_t cols);
 void cuda_add(struct ops *o, void *y, const void *x, int64_t count);
 void cuda_embed_forward(struct ops *o, void *x, const struct weight *w, const int32_t *tokens, int32_t n);
-void cuda_rmsnorm_forward(struct ops *o, void *y, void *sum, const void *x, const void *delta, const void *w, int32_t n, int32_t d, float eps);
+void cuda_rmsnorm_forward(struct ops *o, void *y, void *sum, const void *x, const void *delta, const void *w, int32_t n, int32_t d,
+                          float eps);
 void cuda_rmsnorm_backward(struct ops *o, void *dx, const void *dy, const void *x, const void *w, int32_t n, int32_t d, float eps);
-void cuda_head_norm_forward(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const void *w, int32_t n, int32_t heads, int32_t q, float eps);
-void cuda_head_norm_backward(struct ops *o, void *dx, int32_t ld_dx, const void *dy, int32_t ld_dy, const void *x, int32_t ld_x, const void *w, int32_t n, int32_t heads, int32_t q, float eps);
-void cuda_rope(struct ops *o, void *x, int32_t ld_x, const int32_t *positions, const float *table, int32_t n, int32_t heads, int32_t q, bool backward);
+void cuda_head_norm_forward(struct ops *o, void *y, int32_t ld_y, const void *x, int32_t ld_x, const void *w, int32_t n, int32_t heads,
+                            int32_t q, float eps);
+void cuda_head_norm_backward(struct ops *o, void *dx, int32_t ld_dx, const void *dy, int32_t ld_dy, const void *x, int32_t ld_x,
+                             const void *w, int32_t n, int32_t heads, int32_t q, float eps);
+void cuda_rope(struct ops *o, void *x, int32_t ld_x, const int32_t *positions, const float *table, int32_t n, int32_t heads, int32_t q,
+               bool backward);
 void cuda_swiglu_forward(struct ops *o, void *a, const void *gu, int32_t n, int32_t f);
 void cuda_swiglu_backward(struct ops *o, void *dgu, const void *da, const void *gu, int32_t n, int32_t f);
-void cuda_dropout_apply(struct ops *o, void *y, const void *x, const uint32_t *keys, int32_t n, int32_t d, const struct dropout *drop, bool accumulate);
-void cuda_cross_entropy(struct ops *o, float *loss, float *nll, void *logits, int32_t ld_v, const int32_t *targets, const float *weights, int32_t n, int32_t v, bool backward);
+void cuda_dropout_apply(struct ops *o, void *y, const void *x, const uint32_t *keys, int32_t n, int32_t d, const struct dropout *drop,
+                        bool accumulate);
+void cuda_cross_entropy(struct ops *o, float *loss, float *nll, void *logits, int32_t ld_v, const int32_t *targets,
+                        const float *weights, int32_t n, int32_t v, bool backward);
 void cuda_weight_sum(struct ops *o, float *sum, const float *weights, int32_t n);
 void cuda_argmax(struct ops *o, int32_t *out, const void *logits, int32_t ld_v, int32_t n, int32_t v);
 void cuda_grad_stats(struct ops *o, float *out, const float *g, int64_t count);
@@ -81,7 +87,8 @@ void cuda_adamw_update(struct ops *o, float *p, const float *g, float *m, float 
  * reference of the fast path) and attention_cudnn.cpp. */
 int attention_path_read(enum attention_path *out, struct err *e);
 void cuda_attention_forward(struct ops *o, const struct attention *a, void *out, float *lse, const void *q, const void *k, const void *v);
-void cuda_attention_backward(struct ops *o, const struct attention *a, void *dq, void *dk, void *dv, const void *dout, const void *out, const float *lse, const void *q, const void *k, const void *v, float *delta);
+void cuda_attention_backward(struct ops *o, const struct attention *a, void *dq, void *dk, void *dv, const void *dout, const void *out,
+                             const float *lse, const void *q, const void *k, const void *v, float *delta);
 
 /* What the operations want of the workspace; workspace_bytes (open.cu) takes the largest. */
 size_t attention_workspace(const struct cuda *c, const struct ops_dims *d);
