@@ -267,6 +267,9 @@ static void test_write_places(void)
     /* A path of more than one part with a failing folder sync is still told as that. */
     CHECK_INT(io_fsync_dir(in("plain"), &e), -1);
     CHECK_INT(io_fsync_dir(in("nothing"), &e), -1);
+    CHECK_INT(symlink("nothing", in("dangling")), 0);
+    CHECK_INT(io_mkdirs(in("dangling/below"), &e), -1);
+    CHECK_HAS(e.text, "dangling: a symbolic link whose target is missing, expected a folder");
     spoil();
 }
 
