@@ -39,7 +39,9 @@ static void print_host(const struct machine *m, struct buf *out)
         print_number(out, ", open files ", m->open_files, "");
     if (m->locked_memory >= 0 && m->locked_memory != INT64_MAX)
         print_bytes(out, ", lockable memory", m->locked_memory);
-    buf_printf(out, "\nsoftware driver %s, its CUDA %s; plug-in's CUDA %s, cuDNN %s, NCCL %s; NVML %s\n", known(m->driver, "none"),
+    /* NVML names the version, CUDA only that there is one. */
+    const char *no_driver = m->driver_cuda[0] != '\0' ? "of unknown version" : "none";
+    buf_printf(out, "\nsoftware driver %s, its CUDA %s; plug-in's CUDA %s, cuDNN %s, NCCL %s; NVML %s\n", known(m->driver, no_driver),
                known(m->driver_cuda, "unknown"), known(m->cuda, "none"), known(m->cudnn, "none"), known(m->nccl, "none"),
                m->nvml == 1 ? "answers" : "does not answer");
 }

@@ -137,6 +137,22 @@ static void test_switches(void)
     CHECK_INT(machine_way(&m, &m.pair[0], why), WAY_HOST);
 }
 
+/* Without NVML nobody says which driver it is, but one is there. */
+static void test_driver_unknown(void)
+{
+    struct buf report = {0};
+    load("bridged");
+    m.driver[0] = '\0';
+    doctor_print(&m, &d, &report);
+    CHECK_HAS(report.data, "software driver of unknown version, its CUDA ");
+    buf_free(&report);
+    report = (struct buf){0};
+    m.driver_cuda[0] = '\0';
+    doctor_print(&m, &d, &report);
+    CHECK_HAS(report.data, "software driver none, its CUDA unknown");
+    buf_free(&report);
+}
+
 /* A description may hold any number, and no comparison of two overflows. */
 static void test_numbers(void)
 {
@@ -243,6 +259,7 @@ int main(void)
     test_ways();
     test_switches();
     test_numbers();
+    test_driver_unknown();
     test_round_trip();
     test_refused();
     return check_done();
