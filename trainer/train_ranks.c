@@ -55,8 +55,9 @@ static int ask_apart(const struct config *c, struct answer *a, struct err *e)
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     if (got < sizeof *a)
-        FAIL(e, ERR_DEVICE, "compute.gpus: the process that asked the driver for its cards ended early (%s %d), expected an answer. See what "
-                            "nvidia-smi says, or set compute.device: cpu",
+        FAIL(e, ERR_DEVICE,
+             "compute.gpus: the process that asked the driver for its cards ended early (%s %d), expected an answer. See what nvidia-smi says, "
+             "or set compute.device: cpu",
              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     if (a->rc != 0)
         *e = a->error;
@@ -69,8 +70,9 @@ int train_ranks(const struct config *c, struct train_ranks *out, struct err *e)
     *out = (struct train_ranks){.n = c->compute.ranks};
     if (device_is_cpu(c)) {
         if (c->compute.gpus != 0 && c->compute.device == DEVICE_AUTO) /* hours on the CPU are not what was meant */
-            FAIL(e, ERR_DEVICE, "compute.gpus: names cards, and there is no sign of an NVIDIA card here, expected them. `lorat doctor` looks "
-                                "for them; to run on the CPU set compute.device: cpu, and `lorat plan JOB --on 2x3090` plans for cards elsewhere");
+            FAIL(e, ERR_DEVICE,
+                 "compute.gpus: names cards, and there is no sign of an NVIDIA card here, expected them. `lorat doctor` looks for them; to "
+                 "run on the CPU set compute.device: cpu, and `lorat plan JOB --on 2x3090` plans for cards elsewhere");
         return 0;
     }
     if (c->compute.ranks > 1)

@@ -259,7 +259,8 @@ int io_mkdirs(const char *path, struct err *e)
             /* What matters is that a folder stands there: mkdir may also say EACCES or EROFS of an existing parent. */
             bool there = io->stat(copy, &st) == 0;
             if (!there && io->lstat(copy, &st) == 0 && S_ISLNK(st.st_mode))
-                rc = err_set(e, ERR_IO, "%s: a symbolic link whose target is missing, expected a folder. Restore the target or remove the link", copy);
+                rc = err_set(e, ERR_IO, "%s: a symbolic link whose target is missing, expected a folder. Restore the target or remove it",
+                             copy);
             else if (!there)
                 rc = err_errno(e, ERR_IO, saved, "%s: the folder cannot be made", copy);
             else if (!S_ISDIR(st.st_mode))
