@@ -56,8 +56,8 @@ static int ask_apart(const struct config *c, struct answer *a, struct err *e)
         ;
     if (got < sizeof *a)
         FAIL(e, ERR_DEVICE,
-             "compute.gpus: the process that asked the driver for its cards ended early (%s %d), expected an answer. See what nvidia-smi says, "
-             "or set compute.device: cpu",
+             "compute.gpus: the process that asked the driver for its cards ended early (%s %d), expected an answer. See what nvidia-smi "
+             "says, or set compute.device: cpu",
              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     if (a->rc != 0)
         *e = a->error;

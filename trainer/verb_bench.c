@@ -63,7 +63,8 @@ static int check_options(const struct options *o, const char *kind, struct err *
     for (size_t i = 0; i < sizeof belongs / sizeof belongs[0]; i++)
         if (options_given(o, belongs[i].option) && strstr(belongs[i].kinds, kind) == NULL)
             FAIL(e, ERR_USAGE, "lorat bench %s: found --%s, which is for %s, expected an option of %s. Leave it out%s", kind,
-                 belongs[i].option, belongs[i].kinds, kind, strcmp(belongs[i].option, "gpus") == 0 ? "; CUDA_VISIBLE_DEVICES chooses the card" : "");
+                 belongs[i].option, belongs[i].kinds, kind,
+                 strcmp(belongs[i].option, "gpus") == 0 ? "; CUDA_VISIBLE_DEVICES chooses the card" : "");
     return 0;
 }
 
