@@ -44,7 +44,8 @@ enum machine_way plan_ways_taken(const struct plan_ways *w, enum cfg_interconnec
 /* Its rate; 0 = not known. */
 double plan_ways_rate(const struct plan_ways *w, enum machine_way way);
 
-/* A card of the table by its short name ("3090", "2x3090", ...); -1 with the known names otherwise. A card whose rate is not known
+/* A card of the table by its short name ("3090", "2x3090", ...) or the driver's ("RTX 3090"), in which case, blanks and hyphens do
+ * not count; -1 with the known names otherwise. A card whose rate is not known
  * has gemm_rate 0: its plan has memory and no time. */
 int plan_card(const char *name, struct plan_device *out, struct err *e);
 /* Dense BF16 FLOP/s of the card whose name stands in `device` (as in ops->device), by its maker's table; 0 = not in the table. */

@@ -27,7 +27,7 @@ static const struct {
     {"h100", "H100 80GB HBM3", 79, 989, 450, 8, 5},
     {"h200", "H200", 140, 989, 450, 8, 5},
 };
-enum { N_CARDS = sizeof CARDS / sizeof *CARDS };
+enum { N_CARDS = sizeof CARDS / sizeof *CARDS, BARE = 64 };
 
 /* The maker's rates are reached to about this share by large products: docs/plan.md. */
 #define LARGE_PRODUCTS 0.85
@@ -54,23 +54,52 @@ static int refuse(const char *name, const char *card, struct err *e)
     return -1;
 }
 
-/* "2x", "4x", ... before a name: how long that is, and how many. */
+/* "2x", "4 x", ... before a name: how long that is, and how many. */
 static size_t several(const char *name, int *cards)
 {
     char *end;
     long n = name[0] >= '1' && name[0] <= '9' ? strtol(name, &end, 10) : 0;
-    if (n < 2 || n > CONFIG_MAX_CARDS || *end != 'x')
+    if (n < 1 || n > CONFIG_MAX_CARDS)
+        return 0;
+    end += strspn(end, " ");
+    if (*end != 'x' && *end != 'X')
         return 0;
     *cards = (int)n;
     return (size_t)(end - name) + 1;
 }
 
+/* Letters and digits alone, in lower case, without the maker's words before them. */
+static void bare(const char *name, char out[BARE])
+{
+    static const char *const makers[] = {"nvidia", "geforce", "rtx"};
+    size_t n = 0;
+    for (; *name != '\0' && n + 1 < BARE; name++) {
+        char c = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
+        if (c != ' ' && c != '-' && c != '_')
+            out[n++] = c;
+    }
+    out[n] = '\0';
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
+        size_t word = strlen(makers[i]);
+        if (strncmp(out, makers[i], word) == 0)
+            memmove(out, out + word, strlen(out) - word + 1);
+    }
+}
+
+static bool is_named(const char *word, const char *name)
+{
+    char text[BARE];
+    bare(name, text);
+    return strcmp(word, text) == 0;
+}
+
 int plan_card(const char *name, struct plan_device *out, struct err *e)
 {
     int cards = 1;
-    const char *card = name + several(name, &cards);
+    char card[BARE];
+    bare(name + several(name, &cards), card);
     for (int i = 0; i < N_CARDS; i++) {
-        if (strcmp(card, CARDS[i].name) != 0)
+        if (!is_named(card, CARDS[i].name) && !is_named(card, CARDS[i].text))
             continue;
         *out = (struct plan_device){.cuda = true,
                                     .cards = cards,

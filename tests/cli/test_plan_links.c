@@ -214,13 +214,27 @@ static void test_cards(void)
     CHECK(plan_card_ways("NVIDIA GeForce RTX 3090", 4).nvlink == 0);
     CHECK_INT(card("4x3090").cards, 4);
     CHECK_STR(card("4x3090").name, "4 x RTX 3090");
-    static const char *const wrong[] = {"1x3090", "17x3090", "02x3090", "2xx3090", "2x", "x3090", "-2x3090", "2 x3090"};
+    static const char *const wrong[] = {"0x3090", "17x3090", "02x3090", "2xx3090", "2x", "x3090", "-2x3090", "rtx", "", "3090ti"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct plan_device d;
         struct err e = {0};
         CHECK_INT(plan_card(wrong[i], &d, &e), -1);
         CHECK_HAS(e.text, "unknown card");
     }
+    static const struct {
+        const char *said, *text;
+        int cards;
+    } spelled[] = {{"RTX3090", "RTX 3090", 1}, {"RTX 3090", "RTX 3090", 1}, {"1x3090", "RTX 3090", 1}, {"H100", "H100 80GB HBM3", 1},
+                   {"2xRTX-3090", "2 x RTX 3090", 2}, {"2 X rtx 5090", "2 x RTX 5090", 2}, {"4500ada", "RTX 4500 Ada Generation", 1},
+                   {"RTX PRO 4000 Blackwell", "RTX PRO 4000 Blackwell", 1}, {"NVIDIA GeForce RTX 4090", "RTX 4090", 1}};
+    for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++) {
+        CHECK_STR(card(spelled[i].said).name, spelled[i].text);
+        CHECK_INT(card(spelled[i].said).cards, spelled[i].cards);
+    }
+    struct err near = {0};
+    struct plan_device none;
+    CHECK_INT(plan_card("2x RTX 4500 Adda", &none, &near), -1);
+    CHECK_HAS(near.text, "Did you mean 4500-ada?");
     static const char *const others[] = {"NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA RTX PRO 4000 Blackwell SFF Edition", "NVIDIA L40S",
                                          "NVIDIA GeForce RTX 3090 Ti"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
