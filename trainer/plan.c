@@ -265,6 +265,14 @@ static void say_base(struct plan *p, const struct plan *whole)
                  num_format_bytes(have, (uint64_t)p->device.available));
 }
 
+/* The largest number of ranks that the rows divide into, below the one that they do not. */
+static int fewer_ranks(int batch, int ranks)
+{
+    while (batch % ranks != 0)
+        ranks--;
+    return ranks;
+}
+
 int plan_make(const struct config *c, const struct facts *f, const struct lora *l, struct ops *o, const struct plan_device *d,
               int64_t loader_bytes, struct plan *out, struct err *e)
 {
@@ -273,7 +281,9 @@ int plan_make(const struct config *c, const struct facts *f, const struct lora *
     struct plan smallest[PLACEMENT_CHOICES] = {0};
     int n;
     if (c->train.batch % d->cards != 0)
-        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d ranks, expected a multiple of %d", c->train.batch, d->cards, d->cards);
+        FAIL(e, ERR_CONFIG, "train.batch: %d rows cannot be shared by %d ranks, expected a multiple of %d. Set it to %d, or take %d with %s",
+             c->train.batch, d->cards, d->cards, (int)num_round_up(c->train.batch, d->cards), fewer_ranks(c->train.batch, d->cards),
+             d->cuda ? "compute.gpus" : "compute.ranks");
     if (c->train.micro_batch > 0 && c->train.batch / d->cards % c->train.micro_batch != 0)
         FAIL(e, ERR_CONFIG, "train.micro_batch: found %d, expected a divisor of the %d rows of each of %d ranks. The nearest is %d; auto chooses one",
              c->train.micro_batch, c->train.batch / d->cards, d->cards, config_nearest_divisor(c->train.batch / d->cards, c->train.micro_batch));
