@@ -64,6 +64,15 @@ static int ask_apart(const struct config *c, struct answer *a, struct err *e)
     return a->rc;
 }
 
+int train_ranks_cuda(const struct config *c, struct err *e)
+{
+    if (c->compute.ranks > 1)
+        FAIL(e, ERR_CONFIG, "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
+                            "compute.device: cpu",
+             c->compute.ranks);
+    return 0;
+}
+
 int train_ranks(const struct config *c, struct train_ranks *out, struct err *e)
 {
     struct answer a;
@@ -73,12 +82,11 @@ int train_ranks(const struct config *c, struct train_ranks *out, struct err *e)
             FAIL(e, ERR_DEVICE,
                  "compute.gpus: names cards, and there is no sign of an NVIDIA card here, expected them. `lorat doctor` looks for them; to "
                  "run on the CPU set compute.device: cpu, and `lorat plan JOB --on 2x3090` plans for cards elsewhere");
+        if (c->compute.gpus != 0)
+            log_note("compute.gpus: names cards, and compute.device is cpu: they are not used");
         return 0;
     }
-    if (c->compute.ranks > 1)
-        FAIL(e, ERR_CONFIG, "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
-                            "compute.device: cpu",
-             c->compute.ranks);
+    TRY(train_ranks_cuda(c, e));
     TRY(ask_apart(c, &a, e));
     *out = a.ranks;
     if (c->compute.gpus != 0)

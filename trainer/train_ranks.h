@@ -14,6 +14,8 @@ struct train_ranks {
 /* On the CPU compute.ranks; on CUDA one for each card of compute.gpus (auto: the cards that are alike, as many as divide
  * train.batch). Asks the driver in a process of its own, so that the caller may still fork. */
 int train_ranks(const struct config *c, struct train_ranks *out, struct err *e);
+/* Of what the job says, all that cannot be on any machine's cards. */
+int train_ranks_cuda(const struct config *c, struct err *e);
 /* The job as rank `rank` runs it: its card, its share of the cores. */
 void train_ranks_job(const struct config *c, const struct train_ranks *r, int rank, struct config *out);
 /* The ranks' data goes by NCCL from here on, where they are on cards and each has a usable one (comm.h, comm_nccl). Where not, rank 0

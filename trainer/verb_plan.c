@@ -5,7 +5,9 @@
 
 #include "kernels/bench.h"
 #include "trainer/base/io.h"
+#include "trainer/base/log.h"
 #include "trainer/base/mem.h"
+#include "trainer/interconnect.h"
 #include "trainer/job.h"
 #include "trainer/verb_job.h"
 #include "trainer/verbs.h"
@@ -85,13 +87,38 @@ static void measure_here(struct job *j)
         j->device.gemm_rate = fmax(j->device.gemm_rate, measure_products(j->ops, 4096, 4096));
 }
 
+/* What the job says of its devices against the cards of --on: refused as train would refuse it there, or said. */
+static int check_cards(const struct config *c, const char *on, struct err *e)
+{
+    struct plan_device d;
+    int named = __builtin_popcount(c->compute.gpus);
+    TRY(plan_card(on, &d, e));
+    if (c->compute.device == DEVICE_CPU) {
+        log_warn("compute.device: cpu, and --on %s plans for what auto or cuda would take: as it stands the job runs on the CPU", on);
+        return 0;
+    }
+    TRY(train_ranks_cuda(c, e));
+    if (named > d.cards)
+        FAIL(e, ERR_DEVICE, "compute.gpus: found %d cards, expected at most the %d of --on %s. Plan for as many, or set compute.gpus", named,
+             d.cards, on);
+    if (named > 0 && named < d.cards)
+        log_warn("compute.gpus: names %d of the %d cards of --on %s, and the plan is for all: as it stands the job runs on %d", named, d.cards,
+                 on, named);
+    if (c->compute.interconnect == INTERCONNECT_NVLINK && d.cards > 1 && d.ways.nvlink == 0)
+        FAIL(e, ERR_DEVICE, "compute.interconnect: nvlink, but no NVLink joins %s, expected cards that have one. Set compute.interconnect: pcie",
+             d.name);
+    return d.cards > 1 ? 0 : interconnect_check(NULL, NULL, 1, c->compute.interconnect, e); /* one card: no machine is asked */
+}
+
 static int plan_job(const struct options *o, struct job *j, struct err *e)
 {
     int64_t steps, tokens;
     struct buf out = {0};
     struct train_ranks ranks;
     TRY(verb_job(o, o->args[0], &j->c, e));
-    if (options_value(o, "on") == NULL) {
+    if (options_value(o, "on") != NULL)
+        TRY(check_cards(&j->c, options_value(o, "on"), e));
+    else {
         TRY(train_ranks(&j->c, &ranks, e));
         j->ranks = &ranks;
     }

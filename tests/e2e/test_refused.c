@@ -150,6 +150,34 @@ static void test_two_cards(void)
     REFUSED(ERR_USAGE, "4500-ada, pro-4000, gb10, l40, h100, h200", "plan job.yaml --on 3091");
 }
 
+/* What a job says of its devices, and the cards of --on: refused as training there would refuse it, or said. */
+static void test_cards_named(void)
+{
+    static const struct {
+        const char *on, *set, *says;
+        int code;
+    } rows[] = {
+        {"2x3090", "compute.gpus=[0]", "warning: compute.gpus: names 1 of the 2 cards of --on 2x3090", 0},
+        {"3090", "compute.device=cpu", "warning: compute.device: cpu, and --on 3090", 0},
+        {"2x3090", "compute.ranks=3", "compute.ranks: found 3, expected 1 on CUDA", ERR_CONFIG},
+        {"3090", "compute.gpus=[0,1]", "compute.gpus: found 2 cards, expected at most the 1 of --on 3090", ERR_DEVICE},
+        {"3090", "compute.interconnect=nvlink", "compute.interconnect: nvlink, and one card", ERR_CONFIG},
+        {"2x4090", "compute.interconnect=nvlink", "no NVLink joins 2 x RTX 4090", ERR_DEVICE},
+        {"3x3090", "train.batch=8", "expected a multiple of 3. Set it to 9, or take 2 with compute.gpus", ERR_CONFIG},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        E2E_RUN(rows[i].code, "plan %s/configs/qwen3-8b.yaml --on %s --set %s --set model.path=%s/shapes/Qwen3-8B", e2e_root, rows[i].on, rows[i].set,
+                e2e_golden);
+        CHECK_HAS(e2e_out, rows[i].says);
+    }
+    /* Nothing to say where they go together. */
+    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 3090 --set compute.gpus=[1] --set model.path=%s/shapes/Qwen3-8B", e2e_root, e2e_golden);
+    CHECK(strstr(e2e_out, "warning") == NULL);
+    REFUSED(ERR_USAGE, "Did you mean 3090?", "plan job.yaml --on RTX-3091");
+    E2E_RUN(0, "plan job.yaml --set compute.device=cpu --set compute.gpus=[0]");
+    CHECK_HAS(e2e_out, "compute.gpus: names cards, and compute.device is cpu: they are not used");
+}
+
 static void test_memory(void)
 {
     char shape[700];
@@ -204,6 +232,7 @@ int main(int argc, char **argv)
     test_several();
     test_memory();
     test_two_cards();
+    test_cards_named();
     test_not_begun();
     return e2e_end();
 }
