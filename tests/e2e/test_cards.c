@@ -59,6 +59,12 @@ static void test_placement(void)
     E2E_RUN(0, JOB " --resume", "[0,1]", "place");
     CHECK_HAS(e2e_out, "whole on each of 2 ranks (data parallel)");
     CHECK(e2e_same_state("one", "place", 6));
+    E2E_RUN(75, JOB " --set compute.parallel=sharded --stop-after 2", "[0,1]", "moved");
+    setenv("LORAT_SIM_CARDS", "3090,4090", 1); /* which cannot share a base */
+    E2E_RUN(75, JOB " --resume --stop-after 3 -q", "[0,1]", "moved");
+    CHECK_HAS(e2e_out, "lorat: warning: the base was sharded, each of 2 ranks holds 1/2 of every block in the steps so far and is now whole on each");
+    CHECK_HAS(e2e_out, "To go back choose cards that are alike (compute.gpus), and resume with --set compute.parallel=sharded");
+    setenv("LORAT_SIM_CARDS", "3090,3090", 1);
 }
 
 static void test_unequal(void)
