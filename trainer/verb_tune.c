@@ -1,5 +1,6 @@
 /* verb_tune.c - `lorat tune JOB`: let the product library try its algorithms on the job's own shapes, and keep what is fastest.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,13 +19,14 @@
 static const struct option_row rows[] = {
     SET_ROW,
     {"seconds", "N", "how long to measure, about (default 60)", 0, false},
+    {"keep", NULL, "write the table also where a micro-batch took longer with it", 0, false},
 };
 static const struct option_table table = {
     .verb = "tune",
     .args = "JOB",
     .about =
         "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
-        "runs/<name>/tuned.txt, which lorat train uses from then on. Do it before the run: a run that has begun keeps its "
+        "runs/<name>/tuned.txt, which lorat train uses from then on; a table with which a micro-batch takes longer is not kept. Do it before the run: a run that has begun keeps its "
         "algorithms. The weights are not read. A job of several cards is tuned on the first of them.",
     .example = "lorat tune configs/qwen3-8b.yaml\nlorat train configs/qwen3-8b.yaml",
     .rows = rows,
@@ -75,11 +77,14 @@ static int make_batch(const struct job *j, struct batch *b, void **block, struct
     return 0;
 }
 
-/* Seconds of a micro-batch forward and backward: the best of three after one that makes what is made on first use. */
-static int time_batch(struct job *j, const struct batch *b, double *best, struct err *e)
+/* Seconds of a micro-batch forward and backward: of three after one that makes what is made on first use. */
+struct timing {
+    double best, worst;
+};
+static int time_batch(struct job *j, const struct batch *b, struct timing *out, struct err *e)
 {
     struct model *m = &j->model;
-    *best = 0;
+    *out = (struct timing){0};
     for (int i = 0; i < 4; i++) {
         model_zero_grads(m);
         TRY(m->o->sync(m->o, e));
@@ -87,13 +92,21 @@ static int time_batch(struct job *j, const struct batch *b, double *best, struct
         TRY(model_accumulate(m, b, 0, e));
         TRY(m->o->sync(m->o, e));
         double s = metrics_now() - start;
-        if (i == 1 || (i > 1 && s < *best))
-            *best = s;
+        if (i == 1 || (i > 1 && s < out->best))
+            out->best = s;
+        if (i > 0 && s > out->worst)
+            out->worst = s;
     }
     return 0;
 }
 
-static int measure(struct job *j, double budget_s, double *before, double *after, struct err *e)
+/* What two timings may differ by and mean nothing, as a share: how far the runs of each lie apart, from 1 % to 10 %. */
+static double noise(const struct timing *a, const struct timing *b)
+{
+    return fmin(fmax(fmax(a->worst / a->best, b->worst / b->best) - 1, 0.01), 0.1);
+}
+
+static int measure(struct job *j, double budget_s, struct timing *before, struct timing *after, struct err *e)
 {
     struct model *m = &j->model;
     struct batch b;
@@ -153,10 +166,32 @@ static int allocate(struct tuning *t, struct err *e)
     return 0;
 }
 
-static int tune_job(struct tuning *t, double budget_s, struct run_lock **lock, struct err *e)
+/* The table into the run's folder, unless it made the micro-batch slower. */
+static int keep(struct job *j, const struct timing *before, const struct timing *after, bool always, struct err *e)
+{
+    double change = after->best / before->best - 1, nothing = noise(before, after);
+    bool slower = change > nothing, drop = slower && !always;
+    char path[192];
+    snprintf(path, sizeof path, "%s/tuned.txt", j->run_dir);
+    bool earlier = io_exists(path);
+    if (!drop)
+        TRY(tuned_save(j->ops, j->run_dir, e));
+    printf("%s: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)%s\n", path, j->plan.shape.n, 1e3 * before->best,
+           1e3 * after->best, 100 * change, j->plan.shape.place.kind == FROZEN_SHARDED ? ", without the gathering of blocks" : "");
+    if (drop)
+        printf("That is slower, so it is not written: %s. --keep writes it all the same\n",
+               earlier ? "the table that was there before stays" : "the library's own choices stay");
+    else if (slower)
+        printf("That is slower, and it is written as --keep asks: remove it to have the library's own choices\n");
+    else if (change >= -nothing)
+        printf("That is no gain: timings lie %.1f %% apart of themselves. Remove it to have the library's own choices\n", 100 * nothing);
+    return 0;
+}
+
+static int tune_job(struct tuning *t, double budget_s, bool always, struct run_lock **lock, struct err *e)
 {
     struct job *j = &t->job;
-    double before, after;
+    struct timing before, after;
     TRY(train_ranks(&j->c, &t->ranks, e)); /* before a card is opened here */
     j->ranks = &t->ranks;
     TRY(job_plan(j, NULL, true, e));
@@ -167,11 +202,7 @@ static int tune_job(struct tuning *t, double budget_s, struct run_lock **lock, s
     TRY(enter(j, lock, e));
     TRY(allocate(t, e));
     TRY(measure(j, budget_s, &before, &after, e));
-    TRY(tuned_save(j->ops, j->run_dir, e));
-    printf("%s/tuned.txt: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)%s\n", j->run_dir,
-           j->plan.shape.n, 1e3 * before, 1e3 * after, 100 * (after / before - 1),
-           j->plan.shape.place.kind == FROZEN_SHARDED ? ", without the gathering of blocks" : "");
-    return 0;
+    return keep(j, &before, &after, always, e);
 }
 
 int verb_tune(int argc, char **argv, struct err *e)
@@ -188,7 +219,7 @@ int verb_tune(int argc, char **argv, struct err *e)
     if (rc == 0)
         rc = verb_job(&o, o.args[0], &t->job.c, e);
     if (rc == 0)
-        rc = tune_job(t, (double)seconds, &lock, e);
+        rc = tune_job(t, (double)seconds, options_given(&o, "keep"), &lock, e);
     if (t != NULL)
         job_close(&t->job);
     run_lock_drop(lock);

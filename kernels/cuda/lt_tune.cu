@@ -145,7 +145,10 @@ static int time_runs(struct bench *b, const cublasLtMatmulAlgo_t *algo, int runs
     return cuda_check(&c->ops, e);
 }
 
-/* The fastest of the sound ones into the plan; share_s: about what may be spent on it. */
+/* A gain below this may be chance: the algorithm that the library thinks fastest stays. */
+static const double least_gain = 0.02;
+
+/* The fastest of the sound ones into the plan, if that gains something; share_s: about what may be spent on it. */
 static int tune_shape(struct bench *b, double share_s, struct err *e)
 {
     cublasLtMatmulHeuristicResult_t offered[CANDIDATES];
@@ -170,6 +173,10 @@ static int tune_shape(struct bench *b, double share_s, struct err *e)
     }
     if (best < 0)
         return 0;
+    if (first_ns && (double)best_ns > (1 - least_gain) * (double)first_ns) {
+        best = 0;
+        best_ns = first_ns;
+    }
     p->algo = offered[best].algo;
     p->workspace = offered[best].workspaceSize;
     p->tuned = true;

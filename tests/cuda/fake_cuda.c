@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/cuda/plugin.h"
 #include "trainer/base/log.h"
@@ -79,11 +80,22 @@ static int fake_memory(struct ops *o, int64_t *free_bytes, int64_t *total_bytes,
     return 0;
 }
 
+/* "slower": from tuning on, every wait takes long. */
+static bool fake_slowed;
+static int (*cpu_sync)(struct ops *o, struct err *e);
+static int fake_sync(struct ops *o, struct err *e)
+{
+    if (fake_slowed)
+        usleep(300000);
+    return cpu_sync(o, e);
+}
+
 static int fake_tune(struct ops *o, void *scratch, size_t bytes, double budget_s, struct err *e)
 {
     if (bytes < 1 || budget_s <= 0)
         return err_set(e, ERR_INTERNAL, "no scratch or no time");
     o->zero(o, scratch, bytes);
+    fake_slowed = is("slower");
     return o->sync(o, e);
 }
 static int fake_tuned(struct ops *o, struct buf *out, struct err *e)
@@ -163,6 +175,8 @@ static int fake_open(int index, enum dtype act, struct ops **out, struct err *e)
     o->alloc = fake_alloc;
     o->close = fake_close;
     o->memory = fake_memory;
+    cpu_sync = o->sync;
+    o->sync = fake_sync;
     o->tune = fake_tune;
     o->tuned = fake_tuned;
     o->set_tuned = fake_set_tuned;

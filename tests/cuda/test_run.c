@@ -96,9 +96,9 @@ static void test_tune(void)
     fake("");
     E2E_RUN(0, "tune job.yaml --set compute.device=cpu");
     CHECK_HAS(e2e_out, "nothing to tune");
-    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1 --keep");
     CHECK_HAS(e2e_out, "runs/tuned/tuned.txt: a micro-batch of ");
-    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1");      /* again, as long as no run has begun */
+    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1 --keep");      /* again, as long as no run has begun */
     E2E_RUN(75, "train job.yaml --set name=tuned --stop-after 2"); /* no --fresh needed: it is no run yet */
     CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
     E2E_RUN(6, "tune job.yaml --set name=tuned");
@@ -107,15 +107,29 @@ static void test_tune(void)
     CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
 
     fake("pair"); /* a job of two cards is tuned on the first, also one whose base they share */
-    E2E_RUN(0, "tune job.yaml --set name=pair --set train.micro_batch=2 --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set name=pair --set train.micro_batch=2 --seconds 1 --keep");
     CHECK_HAS(e2e_out, "runs/pair/tuned.txt: a micro-batch of ");
-    E2E_RUN(0, "tune job.yaml --set name=sharded --set compute.parallel=sharded --set train.micro_batch=2 --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set name=sharded --set compute.parallel=sharded --set train.micro_batch=2 --seconds 1 --keep");
     CHECK_HAS(e2e_out, ", without the gathering of blocks\n");
-    E2E_RUN(0, "tune job.yaml --set name=host --set model.placement=host --set train.micro_batch=2 --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set name=host --set model.placement=host --set train.micro_batch=2 --seconds 1 --keep");
     CHECK_HAS(e2e_out, "runs/host/tuned.txt: a micro-batch of ");
     fake("");
     E2E_RUN(3, "tune job.yaml --set name=alone --set compute.parallel=sharded --seconds 1");
     CHECK_HAS(e2e_out, "sharded on one rank");
+
+    fake("slower"); /* a table that makes it slower is not kept, and not in the place of an earlier one */
+    E2E_RUN(0, "tune job.yaml --set name=slower --seconds 1");
+    CHECK_HAS(e2e_out, "That is slower, so it is not written: the library's own choices stay");
+    CHECK(!e2e_exists("runs/slower/tuned.txt"));
+    e2e_write("runs/slower/tuned.txt", "earlier\n");
+    E2E_RUN(0, "tune job.yaml --set name=slower --seconds 1");
+    CHECK_HAS(e2e_out, "the table that was there before stays");
+    char *earlier = e2e_read("runs/slower/tuned.txt", NULL);
+    CHECK_STR(earlier, "earlier\n");
+    free(earlier);
+    E2E_RUN(0, "tune job.yaml --set name=slower --seconds 1 --keep");
+    CHECK_HAS(e2e_out, "That is slower, and it is written");
+    fake("");
 
     e2e_write("runs/tuned/tuned.txt", "another card\n");
     E2E_RUN(6, "train job.yaml --set name=tuned --resume");
@@ -129,7 +143,7 @@ static void test_tune(void)
     e2e_remove("runs/tuned/tuned.txt");
     E2E_RUN(0, "train job.yaml --set name=tuned --resume"); /* without its table no step was made yet */
     fake("");
-    E2E_RUN(0, "tune job.yaml --set name=lost --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set name=lost --seconds 1 --keep");
     E2E_RUN(75, "train job.yaml --set name=lost --stop-after 2");
     e2e_remove("runs/lost/tuned.txt");
     E2E_RUN(0, "train job.yaml --set name=lost --resume");

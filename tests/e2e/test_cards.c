@@ -89,7 +89,7 @@ static void test_unequal(void)
 static void test_tuned(void)
 {
     setenv("LORAT_SIM_CARDS", "3090,4090", 1);
-    E2E_RUN(0, "tune job.yaml --set compute.device=cuda --set train.micro_batch=2 --set compute.gpus=[0,1] --set name=tuned --seconds 1");
+    E2E_RUN(0, "tune job.yaml --set compute.device=cuda --set train.micro_batch=2 --set compute.gpus=[0,1] --set name=tuned --seconds 1 --keep");
     E2E_RUN(75, JOB " --stop-after 2", "[0,1]", "tuned");
     CHECK_HAS(e2e_out, "[rank 1] lorat: warning: runs/tuned/tuned.txt: tuned products: made on ");
     E2E_RUN(0, JOB " --resume", "[0,1]", "tuned");
