@@ -283,14 +283,14 @@ int lt_table_parse(const char *bytes, size_t n, struct lt_table *out, struct err
         wrong = end ? parse_line(&p, line{at, end}, number_of) : "cut off";
         if (wrong) {
             lt_table_free(out);
-            FAIL(e, ERR_STATE, "tuned products: line %lld: %s, expected what lorat tune wrote. Run lorat tune again",
+            FAIL(e, ERR_STATE, "tuned products: line %lld: %s, expected what lorat tune wrote",
                  (long long)number_of, wrong);
         }
         at = end + 1;
     }
     if (!p.ended) {
         lt_table_free(out);
-        FAIL(e, ERR_STATE, "tuned products: %lld lines without an end, expected what lorat tune wrote. Run lorat tune again",
+        FAIL(e, ERR_STATE, "tuned products: %lld lines without an end, expected what lorat tune wrote",
              (long long)number_of);
     }
     return 0;

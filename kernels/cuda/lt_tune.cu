@@ -302,7 +302,7 @@ static int use_rows(struct cuda *c, const struct lt_table *t, struct err *e)
     for (size_t i = 0; i < t->n; i++) /* all of them, or none */
         if (!plan_from(c, &t->rows[i], &p))
             FAIL(e, ERR_STATE,
-                 "tuned products: %s: an algorithm that this cuBLASLt refuses, expected one of its own. Run lorat tune again",
+                 "tuned products: %s: an algorithm that this cuBLASLt refuses, expected one of its own",
                  lt_shape_text(&t->rows[i].shape, shape, sizeof(shape)));
     for (size_t i = 0; i < t->n; i++) {
         struct lt_plan *slot = lt_slot(c->lt, &t->rows[i].shape);
@@ -324,7 +324,7 @@ int cuda_set_tuned(struct ops *o, const char *text, size_t n, struct err *e)
     TRY(lt_table_parse(text, n, &t, e));
     if (strcmp(t.gpu, o->device) != 0 || t.version != (int64_t)cublasLtGetVersion())
         TRY_DONE(err_set(e, ERR_STATE,
-                         "tuned products: made on %s with cuBLASLt %lld, expected %s with %zu. Run lorat tune on this card",
+                         "tuned products: made on %s with cuBLASLt %lld, expected %s with %zu",
                          t.gpu, (long long)t.version, o->device, cublasLtGetVersion()));
     TRY_DONE(use_rows(cuda_of(o), &t, e));
 done:
