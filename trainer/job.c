@@ -165,7 +165,7 @@ static int tick(void *arg, double done, struct err *e)
     struct job *j = arg;
     j->comm.alive(&j->comm, 0, "loading");
     if (stop_requested())
-        FAIL(e, ERR_STOPPED, "while the model was loading; nothing had changed");
+        FAIL(e, ERR_STOPPED, "while the model was loading");
     return 0;
 }
 

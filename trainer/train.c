@@ -317,13 +317,28 @@ static int rank_run(struct comm *comm, void *arg, struct err *e)
     return rc;
 }
 
+/* What a stop before the first checkpoint leaves: another rank may have begun the run already. */
+static int say_what_is_left(const struct config *c, int rc, struct err *e)
+{
+    char job[192], checkpoints[192];
+    struct err was = *e;
+    snprintf(job, sizeof job, "runs/%s/job.yaml", c->name);
+    snprintf(checkpoints, sizeof checkpoints, "runs/%s/checkpoints", c->name);
+    if (rc == 0 || e->code != ERR_STOPPED || io_exists(checkpoints))
+        return rc;
+    if (io_exists(job))
+        FAIL(e, was.code, "%.800s; nothing was saved, and the run's folder is there. Go on with --resume", was.text);
+    FAIL(e, was.code, "%.800s; nothing had changed", was.text);
+}
+
 int train_run(const struct config *c, const struct train_options *t, struct err *e)
 {
     struct start s = {.c = c, .t = t};
     struct comm alone;
     TRY(train_ranks(c, &s.ranks, e));
     if (s.ranks.n > 1)
-        return ranks_run(&(struct ranks_options){.ranks = s.ranks.n, .timeout_s = c->compute.peer_timeout}, rank_run, &s, e);
+        return say_what_is_left(
+            c, ranks_run(&(struct ranks_options){.ranks = s.ranks.n, .timeout_s = c->compute.peer_timeout}, rank_run, &s, e), e);
     comm_solo(&alone);
-    return rank_run(&alone, &s, e);
+    return say_what_is_left(c, rank_run(&alone, &s, e), e);
 }

@@ -148,7 +148,7 @@ int __wrap_run_open(struct run *r, const struct config *c, const struct train_op
     if (is("attention"))
         r->job.ops->chosen = bad_chosen;
     if (is("stopped"))
-        FAIL(e, ERR_STOPPED, "while the model was loading; nothing had changed");
+        FAIL(e, ERR_STOPPED, "while the model was loading");
     return 0;
 }
 

@@ -92,7 +92,10 @@ static void test_stopped(const char *what, const char *more)
 {
     fault(what);
     E2E_RUN(ERR_STOPPED, "train job.yaml --set train.micro_batch=2 --set name=halt %s", more);
-    CHECK_HAS(e2e_out, "lorat: stopped: while the model was loading; nothing had changed");
+    CHECK_HAS(e2e_out, "lorat: stopped: while the model was loading; ");
+    CHECK_HAS(e2e_out, e2e_exists("runs/halt/job.yaml")
+                           ? "; nothing was saved, and the run's folder is there. Go on with --resume"
+                           : "; nothing had changed");
     CHECK(!e2e_exists("runs/halt/checkpoints"));
     e2e_remove("runs/halt");
 }
