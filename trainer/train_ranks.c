@@ -67,8 +67,9 @@ static int ask_apart(const struct config *c, struct answer *a, struct err *e)
 int train_ranks_cuda(const struct config *c, struct err *e)
 {
     if (c->compute.ranks > 1)
-        FAIL(e, ERR_CONFIG, "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
-                            "compute.device: cpu",
+        FAIL(e, ERR_CONFIG,
+             "compute.ranks: found %d, expected 1 on CUDA, where each card of compute.gpus has a rank. Remove it, or set "
+             "compute.device: cpu",
              c->compute.ranks);
     return 0;
 }

@@ -60,10 +60,12 @@ int tuned_use(struct ops *o, const char *run_dir, bool resumed, char name[TUNED_
     }
     if (resumed)
         FAIL(e, ERR_STATE,
-             "%s: %.600s, where this run began with a table: without it the run would go on with other bits. Remove the file to go on all the "
+             "%s: %.600s, where this run began with a table: without it the run would go on with other bits. Remove the file to "
+             "go on all the "
              "same, begin anew with --fresh, or, if another card made it, resume there",
              path, why.text);
-    log_warn("%s: %s. The library's own choice of algorithms is used; remove the file, or run lorat tune before a run begins", path, why.text);
+    log_warn("%s: %s. The library's own choice of algorithms is used; remove the file, or run lorat tune before a run begins",
+             path, why.text);
     return 0;
 }
 

@@ -94,18 +94,21 @@ static int check_cards(const struct config *c, const char *on, struct err *e)
     int named = __builtin_popcount(c->compute.gpus);
     TRY(plan_card(on, &d, e));
     if (c->compute.device == DEVICE_CPU) {
-        log_warn("compute.device: cpu, and --on %s plans for what auto or cuda would take: as it stands the job runs on the CPU", on);
+        log_warn("compute.device: cpu, and --on %s plans for what auto or cuda would take: as it stands the job runs on the CPU",
+                 on);
         return 0;
     }
     TRY(train_ranks_cuda(c, e));
     if (named > d.cards)
-        FAIL(e, ERR_DEVICE, "compute.gpus: found %d cards, expected at most the %d of --on %s. Plan for as many, or set compute.gpus", named,
+        FAIL(e, ERR_DEVICE,
+             "compute.gpus: found %d cards, expected at most the %d of --on %s. Plan for as many, or set compute.gpus", named,
              d.cards, on);
     if (named > 0 && named < d.cards)
-        log_warn("compute.gpus: names %d of the %d cards of --on %s, and the plan is for all: as it stands the job runs on %d", named, d.cards,
-                 on, named);
+        log_warn("compute.gpus: names %d of the %d cards of --on %s, and the plan is for all: as it stands the job runs on %d",
+                 named, d.cards, on, named);
     if (c->compute.interconnect == INTERCONNECT_NVLINK && d.cards > 1 && d.ways.nvlink == 0)
-        FAIL(e, ERR_DEVICE, "compute.interconnect: nvlink, but no NVLink joins %s, expected cards that have one. Set compute.interconnect: pcie",
+        FAIL(e, ERR_DEVICE,
+             "compute.interconnect: nvlink, but no NVLink joins %s, expected cards that have one. Set compute.interconnect: pcie",
              d.name);
     return d.cards > 1 ? 0 : interconnect_check(NULL, NULL, 1, c->compute.interconnect, e); /* one card: no machine is asked */
 }

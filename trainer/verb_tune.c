@@ -24,10 +24,10 @@ static const struct option_row rows[] = {
 static const struct option_table table = {
     .verb = "tune",
     .args = "JOB",
-    .about =
-        "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
-        "runs/<name>/tuned.txt, which lorat train uses from then on; a table with which a micro-batch takes longer is not kept. Do it before the run: a run that has begun keeps its "
-        "algorithms. The weights are not read. A job of several cards is tuned on the first of them.",
+    .about = "Time the algorithms that cuBLASLt offers for the products of this job and write the fastest to "
+             "runs/<name>/tuned.txt, which lorat train uses from then on; a table with which a micro-batch takes longer is not "
+             "kept. Do it before the run: a run that has begun keeps its "
+             "algorithms. The weights are not read. A job of several cards is tuned on the first of them.",
     .example = "lorat tune configs/qwen3-8b.yaml\nlorat train configs/qwen3-8b.yaml",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
@@ -176,15 +176,17 @@ static int keep(struct job *j, const struct timing *before, const struct timing 
     bool earlier = io_exists(path);
     if (!drop)
         TRY(tuned_save(j->ops, j->run_dir, e));
-    printf("%s: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)%s\n", path, j->plan.shape.n, 1e3 * before->best,
-           1e3 * after->best, 100 * change, j->plan.shape.place.kind == FROZEN_SHARDED ? ", without the gathering of blocks" : "");
+    printf("%s: a micro-batch of %d tokens took %.1f ms, and takes %.1f ms with it (%+.1f %%)%s\n", path, j->plan.shape.n,
+           1e3 * before->best, 1e3 * after->best, 100 * change,
+           j->plan.shape.place.kind == FROZEN_SHARDED ? ", without the gathering of blocks" : "");
     if (drop)
         printf("That is slower, so it is not written: %s. --keep writes it all the same\n",
                earlier ? "the table that was there before stays" : "the library's own choices stay");
     else if (slower)
         printf("That is slower, and it is written as --keep asks: remove it to have the library's own choices\n");
     else if (change >= -nothing)
-        printf("That is no gain: timings lie %.1f %% apart of themselves. Remove it to have the library's own choices\n", 100 * nothing);
+        printf("That is no gain: timings lie %.1f %% apart of themselves. Remove it to have the library's own choices\n",
+               100 * nothing);
     return 0;
 }
 

@@ -224,9 +224,15 @@ static void test_cards(void)
     static const struct {
         const char *said, *text;
         int cards;
-    } spelled[] = {{"RTX3090", "RTX 3090", 1}, {"RTX 3090", "RTX 3090", 1}, {"1x3090", "RTX 3090", 1}, {"H100", "H100 80GB HBM3", 1},
-                   {"2xRTX-3090", "2 x RTX 3090", 2}, {"2 X rtx 5090", "2 x RTX 5090", 2}, {"4500ada", "RTX 4500 Ada Generation", 1},
-                   {"RTX PRO 4000 Blackwell", "RTX PRO 4000 Blackwell", 1}, {"NVIDIA GeForce RTX 4090", "RTX 4090", 1}};
+    } spelled[] = {{"RTX3090", "RTX 3090", 1},
+                   {"RTX 3090", "RTX 3090", 1},
+                   {"1x3090", "RTX 3090", 1},
+                   {"H100", "H100 80GB HBM3", 1},
+                   {"2xRTX-3090", "2 x RTX 3090", 2},
+                   {"2 X rtx 5090", "2 x RTX 5090", 2},
+                   {"4500ada", "RTX 4500 Ada Generation", 1},
+                   {"RTX PRO 4000 Blackwell", "RTX PRO 4000 Blackwell", 1},
+                   {"NVIDIA GeForce RTX 4090", "RTX 4090", 1}};
     for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++) {
         CHECK_STR(card(spelled[i].said).name, spelled[i].text);
         CHECK_INT(card(spelled[i].said).cards, spelled[i].cards);

@@ -98,7 +98,7 @@ static void test_tune(void)
     CHECK_HAS(e2e_out, "nothing to tune");
     E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1 --keep");
     CHECK_HAS(e2e_out, "runs/tuned/tuned.txt: a micro-batch of ");
-    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1 --keep");      /* again, as long as no run has begun */
+    E2E_RUN(0, "tune job.yaml --set name=tuned --seconds 1 --keep"); /* again, as long as no run has begun */
     E2E_RUN(75, "train job.yaml --set name=tuned --stop-after 2"); /* no --fresh needed: it is no run yet */
     CHECK_HAS(e2e_out, "products  runs/tuned/tuned.txt");
     E2E_RUN(6, "tune job.yaml --set name=tuned");

@@ -119,7 +119,9 @@ static void test_stopped(const char *name, int rank, int sig)
 static void test_refused(void)
 {
     E2E_RUN(ERR_CONFIG, JOB, 2, 3, "r");
-    CHECK_HAS(e2e_out, "train.batch: 4 rows cannot be shared by 3 ranks, expected a multiple of 3. Set it to 6, or take 2 with compute.ranks");
+    CHECK_HAS(
+        e2e_out,
+        "train.batch: 4 rows cannot be shared by 3 ranks, expected a multiple of 3. Set it to 6, or take 2 with compute.ranks");
     E2E_RUN(ERR_CONFIG, JOB, 4, 2, "r");
     CHECK_HAS(e2e_out, "train.micro_batch: found 4, expected a divisor of the 2 rows of each of 2 ranks. The nearest is 2");
     E2E_RUN(ERR_CONFIG, JOB, 1, 17, "r");

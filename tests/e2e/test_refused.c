@@ -166,12 +166,13 @@ static void test_cards_named(void)
         {"3x3090", "train.batch=8", "expected a multiple of 3. Set it to 9, or take 2 with compute.gpus", ERR_CONFIG},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        E2E_RUN(rows[i].code, "plan %s/configs/qwen3-8b.yaml --on %s --set %s --set model.path=%s/shapes/Qwen3-8B", e2e_root, rows[i].on, rows[i].set,
-                e2e_golden);
+        E2E_RUN(rows[i].code, "plan %s/configs/qwen3-8b.yaml --on %s --set %s --set model.path=%s/shapes/Qwen3-8B", e2e_root,
+                rows[i].on, rows[i].set, e2e_golden);
         CHECK_HAS(e2e_out, rows[i].says);
     }
     /* Nothing to say where they go together. */
-    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 3090 --set compute.gpus=[1] --set model.path=%s/shapes/Qwen3-8B", e2e_root, e2e_golden);
+    E2E_RUN(0, "plan %s/configs/qwen3-8b.yaml --on 3090 --set compute.gpus=[1] --set model.path=%s/shapes/Qwen3-8B", e2e_root,
+            e2e_golden);
     CHECK(strstr(e2e_out, "warning") == NULL);
     REFUSED(ERR_USAGE, "Did you mean 3090?", "plan job.yaml --on RTX-3091");
     E2E_RUN(0, "plan job.yaml --set compute.device=cpu --set compute.gpus=[0]");
