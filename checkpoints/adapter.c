@@ -117,6 +117,12 @@ int adapter_open(const char *dir, struct adapter_config *c, struct tensor_list *
         rc = mem_fail(e, "a path", strlen(dir));
         goto done;
     }
+    if (!io_exists(path.data)) {
+        rc = err_set(e, ERR_MODEL,
+                     "%s: not found, expected an adapter folder. A run has adapter/ once it is done; until then name a folder under its checkpoints/",
+                     path.data);
+        goto done;
+    }
     TRY_DONE(io_read_file(path.data, ERR_MODEL, CONFIG_MAX, &text, &n, e));
     TRY_DONE(adapter_config_parse(text, n, path.data, c, e));
     TRY_DONE(open_tensors(dir, tensors.data, l, e));

@@ -117,7 +117,7 @@ static void test_refusals(const char *dir)
     struct adapter_config c = config;
     float one[R * D] = {0};
     make(m);
-    check_refused(dir, "adapter_config.json: not found");
+    check_refused(dir, "adapter_config.json: not found, expected an adapter folder");
     write_folder(dir, &config, m, MATRICES - 1);
     check_refused(dir, "layers.1.self_attn.o_proj.lora_A.weight: found without its lora_B");
     m[MATRICES] = (struct adapter_matrix){"base_model.model.lm_head.weight", one, R, D, D};
