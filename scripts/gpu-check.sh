@@ -27,6 +27,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+# Said before minutes of building. $LORAT_CUDA may name a simulated card; what it names is asked below.
+no_card() {
+    echo "error: nvidia-smi: finds no NVIDIA card, expected one with its driver. Nothing was checked; --dry-run prints what would be" >&2
+    exit 1
+}
+[ -n "$dry${LORAT_CUDA:-}" ] || nvidia-smi -L >/dev/null 2>&1 || no_card
+
 # ---- where the programs are ----
 if [ -x bin/lorat ] && [ -d lib/lorat/check ]; then
     lorat=$root/bin/lorat programs=$root/lib/lorat/check golden=$root/lib/lorat/check/test_golden data=$root/lib/lorat/check
@@ -35,7 +42,7 @@ else
     case $build in /*) ;; *) build=$root/$build ;; esac
     lorat=$build/lorat programs=$build/tests/gpu golden=$build/tests/model/test_golden data=$root plugin=$build/lorat_cuda.so
     if [ -z "$dry" ] && ! { [ -x "$lorat" ] && [ -x "$golden" ] && [ -e "$programs/twins_sim.so" ]; }; then
-        echo "building $build" >&2
+        echo "building $build; with every kernel that takes minutes" >&2
         { [ -e "$build/CMakeCache.txt" ] || cmake -S . -B "$build" -G Ninja; } >/dev/null && cmake --build "$build" --target lorat gpu_check >/dev/null ||
             { echo "error: $build: the check programs cannot be built, expected cmake, ninja and nvcc 12.8 or later. See sh scripts/setup-cuda.sh" >&2; exit 1; }
     fi
@@ -51,10 +58,7 @@ trap 'exit 130' INT TERM HUP
 version=$([ -n "$dry" ] || "$lorat" version 2>&1)
 simulated=
 case $version in *simulated*) simulated=1 ;; esac
-if [ -z "$dry$simulated" ] && ! nvidia-smi -L >/dev/null 2>&1; then
-    echo "error: nvidia-smi: finds no NVIDIA card, expected one with its driver. Nothing was checked" >&2
-    exit 1
-fi
+[ -n "$dry$simulated" ] || nvidia-smi -L >/dev/null 2>&1 || no_card
 if [ -n "$simulated" ]; then
     card="simulated card"
 else

@@ -34,6 +34,13 @@ refused() { # CODE WORDS COMMAND...
     case $said in *"$words"*) ;; *) bad "$*: \"$said\", expected \"$words\"" ;; esac
 }
 refused 2 "unknown, expected --multi" sh scripts/gpu-check.sh --fast
+# Without a card: said at once, not behind minutes of building.
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+printf '#!/bin/sh\nexit 9\n' >"$tmp/nvidia-smi"
+chmod +x "$tmp/nvidia-smi"
+refused 1 "finds no NVIDIA card" env -u LORAT_CUDA PATH="$tmp:$PATH" sh scripts/gpu-check.sh --multi --build "$tmp/build" --output "$tmp/out"
+[ ! -e "$tmp/build" ] && [ ! -e "$tmp/out" ] || bad "it built before it looked for a card"
 refused 1 "expected one of: adamw_update" sh scripts/kernel-lab.sh
 refused 1 "there is no kernels/cuda/norm*.cu" sh scripts/kernel-lab.sh norm
 [ $failures = 0 ]
