@@ -169,6 +169,7 @@ static int rank_body(struct comm *c, void *arg, struct err *e)
     if (c->rank == 0) {
         const char *way = interconnect_end(&link, c->ranks, c->cost.bytes);
         printf(s->b->json ? "{\"bench\": \"comm\", \"interconnect\": \"%s\"}\n" : "interconnect: %s\n", way);
+        TRY_DONE(log_output_done(e)); /* this process's own stdout, which the verb's end does not see */
     }
 done:
     interconnect_close(&link);

@@ -10,7 +10,7 @@
 #include "trainer/options.h"
 #include "trainer/verbs.h"
 
-#define X(name, function, help) {name, function, help},
+#define X(name, function, prints, help) {name, function, prints, help},
 const struct verb verbs[] = {VERB_LIST(X)};
 #undef X
 const int n_verbs = (int)(sizeof verbs / sizeof verbs[0]);
@@ -51,7 +51,8 @@ static int run_verb(int argc, char **argv, struct err *e)
     const struct verb *verb = verb_find(argv[0], e);
     if (verb == NULL)
         return -1;
-    return verb->run(argc, argv, e);
+    TRY(verb->run(argc, argv, e));
+    return verb->prints ? log_output_done(e) : 0;
 }
 
 int verb_help(int argc, char **argv, struct err *e)
@@ -92,7 +93,7 @@ int lorat_main(int argc, char **argv)
         rc = run_verb(1, translated, &e);
     else
         rc = run_verb(argc - 1, argv + 1, &e);
-    fflush(stdout); /* a closed or full stdout is not an error of lorat */
+    fflush(stdout); /* of a verb whose product is elsewhere: a closed or full stdout is not an error */
     if (rc == 0)
         return 0;
     if (e.code == ERR_OK)

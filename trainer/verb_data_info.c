@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "datasets/loader.h"
+#include "trainer/base/log.h"
 #include "trainer/base/stop.h"
 #include "trainer/verb_data.h"
 
@@ -90,6 +91,8 @@ int data_info(int argc, char **argv, struct err *e)
     int rc = options_read(&table, argc, argv, &o, e);
     if (rc == 0)
         rc = run_info(&o, e);
+    if (rc == 0)
+        rc = log_output_done(e);
     options_free(&o);
     return rc < 0 ? -1 : 0;
 }

@@ -151,6 +151,8 @@ int data_show(int argc, char **argv, struct err *e)
     int rc = options_read(&table, argc, argv, &o, e);
     if (rc == 0)
         rc = run_show(&o, e);
+    if (rc == 0)
+        rc = log_output_done(e);
     options_free(&o);
     return rc < 0 ? -1 : 0;
 }

@@ -96,13 +96,29 @@ static void test_config(void)
 
 static void test_streams(void)
 {
+    char text[512];
     expect("$L config configs/quickstart.yaml >&-; echo code $?", 0, "code 0");
     expect("$L --help >&-; echo code $?", 0, "code 0");
     expect("$L --help <&- >&- 2>&-; echo code $?", 0, "code 0");
     expect("$L tran >&- 2>&-; echo code $?", 0, "code 2");
     expect("$L config --reference | true; echo done", 0, "done");
+    /* What is printed is the product of these: a full disk loses it. A reader that has left has what it wanted. */
+    static const char *const printing[] = {"--help",
+                                           "help plan",
+                                           "config configs/quickstart.yaml",
+                                           "config --reference",
+                                           "runs",
+                                           "version",
+                                           "doctor --machine tests/machines/bridged.json --json"};
+    for (size_t i = 0; i < sizeof printing / sizeof *printing && access("/dev/full", W_OK) == 0; i++) {
+        snprintf(text, sizeof text, "$L %s 2>&1 > /dev/full; echo code $?", printing[i]);
+        expect(text, 0, "lorat: error: standard output: ");
+        CHECK_HAS(out, "code 9");
+        snprintf(text, sizeof text, "(sleep 0.1; $L %s; echo code $? > %s/code) 2>&1 | true; cat %s/code", printing[i], dir, dir);
+        expect(text, 0, "code 0");
+    }
     if (access("/dev/full", W_OK) == 0)
-        expect("$L --help > /dev/full; echo code $?", 0, "code 0");
+        expect("$L train --help > /dev/full; echo code $?", 0, "code 0");
     char command[256]; /* a closed stdin, stdout and stderr: no message may end up inside a file that lorat opens */
     snprintf(command, sizeof command,
              "cp configs/quickstart.yaml %s/c.yaml; $L config %s/c.yaml <&- >&- 2>&-; cmp configs/quickstart.yaml "

@@ -110,6 +110,19 @@ static void say(bool warning, const char *format, va_list args)
     (state.forward != NULL ? state.forward : log_line)(warning, text);
 }
 
+int log_output_done(struct err *e)
+{
+    errno = 0;
+    bool failed = fflush(stdout) != 0;
+    if (!failed && !ferror(stdout))
+        return 0;
+    if (!failed && fputc('\n', stdout) != EOF) /* an earlier write failed, and why is no longer known: once more */
+        fflush(stdout);
+    if (errno == EPIPE)
+        return 0;
+    return err_errno(e, ERR_IO, errno != 0 ? errno : EIO, "standard output: not all of what was printed could be written");
+}
+
 void log_note(const char *format, ...)
 {
     va_list args;

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "trainer/base/err.h"
+
 /* First thing in main: standard descriptors that came closed are opened on /dev/null, so that no file of ours takes their number
  * and then receives messages. */
 void log_start(void);
@@ -17,6 +19,9 @@ bool log_terminal(int fd);
  * program's. log_line is what the program gives it. */
 void log_forward(void (*line)(bool warning, const char *text));
 void log_line(bool warning, const char *text);
+/* For a verb whose product is what it prints on stdout: has all of it been written? ERR_IO where a disk is full or fails. A
+ * reader that has left its pipe has what it wanted, and a stdout that came closed (log_start) wants nothing: 0. */
+int log_output_done(struct err *e);
 void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* a line */
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* "lorat: warning: ..." */
 /* One line that is redrawn on a terminal and printed plainly in a pipe. keep = leave it standing (a newline follows). */
