@@ -41,23 +41,27 @@ static bool is_plain(const char *text)
     return true;
 }
 
-static bool read_summary(const char *dir, struct run_row *r)
+enum summary { SUMMARY_NONE, SUMMARY_DAMAGED, SUMMARY_READ };
+
+static enum summary read_summary(const char *dir, struct run_row *r)
 {
     char path[PATH], *text;
     size_t n;
     struct json *j;
     snprintf(path, sizeof path, "%s/summary.json", dir);
+    if (!io_exists(path))
+        return SUMMARY_NONE;
     if (io_read_file(path, ERR_IO, MAX_SUMMARY, &text, &n, NULL) != 0)
-        return false;
+        return SUMMARY_DAMAGED;
     bool ok = json_parse(text, n, path, ERR_STATE, &j, NULL) == 0;
     mem_free(text);
     if (!ok)
-        return false;
+        return SUMMARY_DAMAGED;
     const char *state = json_string(json_get(j, "state"), NULL);
     snprintf(r->state, sizeof r->state, "%s", state != NULL && is_plain(state) ? state : "?");
     take(j, r);
     json_free(j);
-    return true;
+    return SUMMARY_READ;
 }
 
 /* The last whole lines of metrics.jsonl; a line that is cut (a kill in the middle of a write) is passed over. */
@@ -100,7 +104,8 @@ static bool read_run(const char *dir, struct run_row *r)
     *r = (struct run_row){.step = -1, .steps = -1, .tokens = -1, .loss = -1, .eval_loss = -1, .seconds = -1};
     bool running = run_is_locked(dir), metrics = read_metrics(dir, r);
     struct run_row summary = *r;
-    bool summed = read_summary(dir, &summary);
+    enum summary found = read_summary(dir, &summary);
+    bool summed = found == SUMMARY_READ;
     snprintf(path, sizeof path, "%s/checkpoints", dir);
     /* A run that goes on after a summary has newer metrics; a run at rest is what its summary says. */
     if (summed && !(running && metrics))
@@ -110,8 +115,8 @@ static bool read_run(const char *dir, struct run_row *r)
     if (running)
         snprintf(r->state, sizeof r->state, "running");
     else if (!summed)
-        snprintf(r->state, sizeof r->state, "interrupted");
-    return running || metrics || summed || io_is_dir(path);
+        snprintf(r->state, sizeof r->state, found == SUMMARY_DAMAGED ? "damaged" : "interrupted");
+    return running || metrics || found != SUMMARY_NONE || io_is_dir(path);
 }
 
 static const char *format_time(double s, char text[24])
@@ -187,8 +192,8 @@ int verb_runs(int argc, char **argv, struct err *e)
     static const struct option_table table = {
         .verb = "runs",
         .args = "[DIR]",
-        .about = "List the runs in DIR (default: runs): their state (done, stopped, failed, running, or interrupted when the "
-                 "process died), "
+        .about = "List the runs in DIR (default: runs): their state (done, stopped, failed, running, interrupted when the "
+                 "process died, or damaged when its summary.json cannot be read), "
                  "steps, last loss and evaluation loss, tokens seen and time.",
         .example = "lorat runs",
         .max_args = 1,
