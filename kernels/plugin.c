@@ -61,8 +61,8 @@ static int find(char path[2 * PATH_BYTES], struct err *e)
     }
     FAIL(e, ERR_DEVICE,
          PLUGIN_FILE
-         ": not there, expected the CUDA plug-in beside the program in %.300s. This lorat was built without CUDA: run "
-         "`sh scripts/setup-cuda.sh`, then build again",
+         ": not there, expected the CUDA plug-in beside the program in %.300s. It is a target of its own: without nvcc run "
+         "`sh scripts/setup-cuda.sh` first, then `cmake -S . -B build && cmake --build build --target lorat_cuda`",
          folder);
 }
 

@@ -90,7 +90,7 @@ esac
 rm -rf .cuda
 mv "$stage/tree" .cuda
 rm -rf "$stage"
-say "done: .cuda/ ($(du -sh .cuda | cut -f1)). Build lorat again to use it: cmake -S . -B build && cmake --build build"
+say "done: .cuda/ ($(du -sh .cuda | cut -f1)). Build lorat again to use it: cmake -S . -B build && cmake --build build --target lorat lorat_cuda"
 if ! command -v nvidia-smi >/dev/null; then
     echo "There is no NVIDIA driver on this machine (no nvidia-smi): what is built here runs where there is one, R580 or later."
 fi
