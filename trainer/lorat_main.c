@@ -98,6 +98,9 @@ int lorat_main(int argc, char **argv)
         return 0;
     if (e.code == ERR_OK)
         err_set(&e, ERR_INTERNAL, "%s failed without saying why", argv[1]);
+    for (char *c = e.text; *c != '\0'; c++) /* a file's words may be in it: nothing that a terminal would obey */
+        if (((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f)
+            *c = '?';
     fprintf(stderr, "lorat: %s: %s\n", e.code == ERR_STOPPED ? "stopped" : "error", e.text);
     return (int)e.code;
 }

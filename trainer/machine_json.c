@@ -72,6 +72,17 @@ static void set_unknown(void *object, const struct field *fields, size_t n)
     }
 }
 
+/* What a terminal would obey becomes '?': these texts are printed. C2 80 to C2 9F are the control characters of UTF-8's second
+ * page. */
+static void make_plain(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++)
+        if (*c < 0x20 || *c == 0x7f)
+            *c = '?';
+        else if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
+            c[0] = c[1] = '?';
+}
+
 static int read_field(const struct json *v, const char *where, const struct field *f, void *object, struct err *e)
 {
     static const char *const wanted[] = {"a text", "a whole number", "true or false"};
@@ -85,6 +96,7 @@ static int read_field(const struct json *v, const char *where, const struct fiel
         if (n >= f->size || strlen(text) != n)
             FAIL(e, ERR_DATA, "%s: %s is %zu bytes long, expected a text of at most %zu without a NUL", where, f->key, n, f->size - 1);
         memcpy(p, text, n + 1);
+        make_plain(p);
         return 0;
     }
     if (f->kind == NUMBER && json_i64(v, (int64_t *)p)) {

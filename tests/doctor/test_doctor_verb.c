@@ -1,4 +1,6 @@
 /* `lorat doctor` as a program: exit codes, both forms of the report, this machine as it is. ARGS: the program. */
+#include <unistd.h>
+
 #include "tests/check.h"
 #include "trainer/base/json.h"
 
@@ -14,6 +16,37 @@ static int run(const char *program, const char *arguments)
     out[fread(out, 1, sizeof out - 1, p)] = '\0';
     int status = pclose(p);
     return status == -1 ? -1 : status >> 8;
+}
+
+/* A description comes from another machine: nothing in its texts is obeyed by a terminal, or passes for a line of the report. */
+static void test_control(const char *program)
+{
+    char path[] = "/tmp/lorat-doctor-XXXXXX", arguments[64];
+    int fd = mkstemp(path);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+    CHECK(f != NULL);
+    if (f == NULL)
+        return;
+    fputs("{\"label\": \"a\\u001b[31mb\\nstop c\\u009b1m\", \"kernel\": \"k\\r\\u007f\", \"cpu\": \"\\u00c4\", \"cards\": "
+          "[{\"index\": 0, \"name\": "
+          "\"x\\u0007y\"}]}",
+          f);
+    fclose(f);
+    snprintf(arguments, sizeof arguments, "--machine %s", path);
+    run(program, arguments);
+    CHECK_HAS(out, "machine  a?[31mb?stop c??1m, kernel k??, cpu \xc3\x84");
+    CHECK_HAS(out, "card 0   x?y");
+    CHECK(strchr(out, 0x1b) == NULL && strchr(out, '\r') == NULL && strchr(out, 7) == NULL && strchr(out, 0x7f) == NULL);
+    /* Nor do the words of a refusal. */
+    f = fopen(path, "w");
+    CHECK(f != NULL);
+    if (f != NULL) {
+        fputs("{\"k\\u001b[31mey\": 1}", f);
+        fclose(f);
+    }
+    CHECK_INT(run(program, arguments), 4);
+    CHECK(strchr(out, 0x1b) == NULL);
+    unlink(path);
 }
 
 int main(int argc, char **argv)
@@ -37,6 +70,7 @@ int main(int argc, char **argv)
     CHECK_INT(run(argv[1], "--machine tests/machines/README.md"), 4);
     CHECK_INT(run(argv[1], "--machine tests/machines/absent.json"), 4);
     CHECK_INT(run(argv[1], "nonsense"), 2);
+    test_control(argv[1]);
     /* This machine, whatever it is. */
     int rc = run(argv[1], "--json");
     CHECK(rc == 0 || rc == 7);
