@@ -318,7 +318,7 @@ static int rank_run(struct comm *comm, void *arg, struct err *e)
 }
 
 /* What a stop before the first checkpoint leaves: another rank may have begun the run already. */
-static int say_what_is_left(const struct config *c, int rc, struct err *e)
+static int say_what_is_left(const struct config *c, bool fresh, int rc, struct err *e)
 {
     char job[192], checkpoints[192];
     struct err was = *e;
@@ -328,6 +328,8 @@ static int say_what_is_left(const struct config *c, int rc, struct err *e)
         return rc;
     if (io_exists(job))
         FAIL(e, was.code, "%.800s; nothing was saved, and the run's folder is there. Go on with --resume", was.text);
+    if (fresh) /* the old run has another name, and was said to */
+        return rc;
     FAIL(e, was.code, "%.800s; nothing had changed", was.text);
 }
 
@@ -338,7 +340,8 @@ int train_run(const struct config *c, const struct train_options *t, struct err 
     TRY(train_ranks(c, &s.ranks, e));
     if (s.ranks.n > 1)
         return say_what_is_left(
-            c, ranks_run(&(struct ranks_options){.ranks = s.ranks.n, .timeout_s = c->compute.peer_timeout}, rank_run, &s, e), e);
+            c, t->fresh,
+            ranks_run(&(struct ranks_options){.ranks = s.ranks.n, .timeout_s = c->compute.peer_timeout}, rank_run, &s, e), e);
     comm_solo(&alone);
-    return say_what_is_left(c, rank_run(&alone, &s, e), e);
+    return say_what_is_left(c, t->fresh, rank_run(&alone, &s, e), e);
 }
