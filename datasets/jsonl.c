@@ -244,7 +244,8 @@ static int find_form(const struct json *root, const char *where, const struct fo
     if (*out == NULL)
         FAIL(e, ERR_DATA,
              "%s: no \"messages\", \"text\", \"prompt\", \"question\", \"instruction\" or \"tokens\", expected one of them%s%s%s",
-             where, near ? ". Did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+             where, near ? ". Did you mean \"" : ". docs/data-format.md lists the forms and turns others into them", near ? near : "",
+             near ? "\"?" : "");
     return 0;
 }
 

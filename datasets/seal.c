@@ -41,8 +41,8 @@ int seal_parse(const void *bytes, size_t n, const char *where, struct seal *out,
     const uint8_t *p = bytes;
     if (!seal_present(bytes, n))
         FAIL(e, ERR_DATA,
-             "%s: no seal at its start, expected a file written by `lorat data build`. Build it again, or allow unsealed "
-             "files if you trust where it came from",
+             "%s: no seal at its start, expected a file written by `lorat data build`. Text goes through that first; for an HDF5 "
+             "file that you trust: data.allow_unsealed, or --allow-unsealed",
              where);
     if (n < SEAL_BYTES)
         FAIL(e, ERR_DATA, "%s: %zu bytes, expected a seal of %d. The file is cut short; build it again", where, n, SEAL_BYTES);

@@ -73,6 +73,7 @@ static void forms(void)
 static void wrong(void)
 {
     refused("{}", "no \"messages\"");
+    refused("{\"conversations\": [{\"from\": \"human\", \"value\": \"hi\"}]}", "docs/data-format.md lists the forms");
     refused("{\"mesages\":[]}", "Did you mean \"messages\"");
     refused("[]", "a list, expected an object: one a line");
     refused("{\"text\":1}", "text: ");
