@@ -286,8 +286,8 @@ static int run_all(struct run *r, struct err *e)
     if (r->lead)
         summarise(r, state, rc == 0 ? adapter : NULL);
     if (rc == 0)
-        log_note("done: %lld steps in %.0f s. Adapter: %s  Log: %s/metrics.jsonl", (long long)r->state.step, metrics_now() - r->started,
-                 adapter, r->job.run_dir);
+        log_note("done: %lld steps, %.0f s%s. Adapter: %s  Log: %s/metrics.jsonl", (long long)r->state.step, metrics_now() - r->started,
+                 r->resumed ? " since it was resumed" : "", adapter, r->job.run_dir);
     return rc;
 }
 
