@@ -5,13 +5,9 @@
 #include "trainer/base/num.h"
 #include "trainer/compare.h"
 
-const char compare_method[] =
-    "Difference of the median tokens a second with a 95 % interval from a moving-block bootstrap over "
-    "the steps behind the warm-up "
-    "(2000 replicates, fixed seed, blocks as long as neighbouring steps are alike). It speaks for "
-    "these two runs: what changes from run "
-    "to run (a warm card, another program) is not in it, unless a repeat of one of them is given too: then no difference "
-    "up to the repeats' own counts.";
+const char compare_method[] = "The interval is a moving-block bootstrap of the two medians behind the warm-up (docs/compare.md). "
+                              "It speaks for these runs alone: "
+                              "what changes from run to run shows only where a repeat of one of them is given too.";
 
 bool compare_same_bits(const struct compare_pair *p)
 {
