@@ -117,7 +117,7 @@ static int check_args(const struct options *o, struct err *e)
         FAIL(e, ERR_USAGE, "lorat %s: found the argument \"%.200s\", expected %s%s. `lorat %s --help` explains", t->verb,
              o->args[t->max_args], t->args[0] != '\0' ? "only " : "none", t->args, t->verb);
     if (o->n_args < t->min_args)
-        FAIL(e, ERR_USAGE, "lorat %s: found %d argument%s, expected %s. `lorat %s --help` explains", t->verb, o->n_args,
+        FAIL(e, ERR_USAGE, "lorat %s: found %d argument%s, expected `%s`. `lorat %s --help` explains", t->verb, o->n_args,
              o->n_args == 1 ? "" : "s", t->args, t->verb);
     return 0;
 }

@@ -81,7 +81,7 @@ static void test_wrong(void)
     refused("job", "--output", "--resume", NULL, "lorat test: --output: found nothing, expected --output FILE");
     refused("job", "-o", "a", "-oa", "lorat test: -oa: unknown option. `lorat test --help` lists them");
     refused("-o", "a", "--output", "b", "lorat test: --output: found a second time, expected once. Remove one");
-    refused("--resume", NULL, NULL, NULL, "lorat test: found 0 arguments, expected JOB [MORE]. `lorat test --help` explains");
+    refused("--resume", NULL, NULL, NULL, "lorat test: found 0 arguments, expected `JOB [MORE]`. `lorat test --help` explains");
     refused("a", "b", "c", NULL, "lorat test: found the argument \"c\", expected only JOB [MORE]. `lorat test --help` explains");
     CHECK_OK(read_words("job", "--steps", "11", NULL, NULL), &e);
     CHECK_INT(options_i64(&o, "steps", 1, 10, &steps, &e), -1);
