@@ -68,17 +68,43 @@ static double value_at(const struct compare_run *r, enum what w, double step)
     return NAN;
 }
 
-/* Some steps of the longest run, its first and last among them. */
-static void sample_table(struct buf *out, const struct compare *c, enum what w, const char *caption)
+/* Into an ascending list, where it is not there yet. */
+static void insert(double *steps, size_t *n, double step)
+{
+    size_t i = *n;
+    while (i > 0 && steps[i - 1] > step)
+        i--;
+    if (i > 0 && steps[i - 1] == step)
+        return;
+    memmove(steps + i + 1, steps + i, (*n - i) * sizeof *steps);
+    steps[i] = step;
+    ++*n;
+}
+
+/* Some steps of the longest run, its first and last among them, and the last step of every other one. */
+static size_t sample_steps(const struct compare *c, enum what w, double steps[SAMPLES + COMPARE_MAX_RUNS])
 {
     const struct compare_run *longest = &c->run[0];
+    size_t made = 0;
     for (int k = 1; k < c->n; k++)
         if (count_of(&c->run[k], w) > count_of(longest, w))
             longest = &c->run[k];
     size_t n = count_of(longest, w), rows = n < SAMPLES ? n : SAMPLES;
+    for (size_t i = 0; i < rows; i++)
+        insert(steps, &made, point(longest, w, rows > 1 ? i * (n - 1) / (rows - 1) : 0).x);
+    for (int k = 0; k < c->n; k++)
+        if (count_of(&c->run[k], w) > 0)
+            insert(steps, &made, point(&c->run[k], w, count_of(&c->run[k], w) - 1).x);
+    return made;
+}
+
+static void sample_table(struct buf *out, const struct compare *c, enum what w, const char *caption)
+{
+    double steps[SAMPLES + COMPARE_MAX_RUNS];
+    size_t rows = sample_steps(c, w, steps);
     open_table(out, c, caption, true, "step");
     for (size_t i = 0; i < rows; i++) {
-        double step = point(longest, w, rows > 1 ? i * (n - 1) / (rows - 1) : 0).x;
+        double step = steps[i];
         buf_printf(out, "<tr><th scope=\"row\">%.0f</th>", step);
         for (int k = 0; k < c->n; k++) {
             double v = value_at(&c->run[k], w, step);

@@ -273,6 +273,11 @@ static void test_page(void)
                       "script&#62;&#38;&#34;&#39;\xef\xbf\xbd\xef\xbf\xbd[2J\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd caf\xc3\xa9");
     CHECK(strstr(b.data, "nan") == NULL && strstr(b.data, "inf\"") == NULL && strstr(b.data, "://") == NULL);
     buf_clear(&b);
+    c.run[1].n_steps = 16; /* shorter: its last step is a row of the tables */
+    again();
+    CHECK_OK(compare_html(&c, &b, &e), &e);
+    CHECK_HAS(b.data, "<th scope=\"row\">16</th>");
+    buf_clear(&b);
     snprintf(c.run[1].label, sizeof c.run[1].label, "b"); /* compare_read lets no other label through */
     CHECK_OK(compare_text(&c, &b, &e), &e);
     CHECK(strchr(b.data, '\x1b') == NULL && strchr(b.data, '\xff') == NULL);
