@@ -108,7 +108,7 @@ struct plan_row {
 enum { PLAN_ROWS = 4 };
 /* 0 when nothing travels or the device's rate is not known. */
 int plan_rows(const struct plan *p, struct plan_row out[PLAN_ROWS]);
-/* Rows of the job that hold so many tokens. */
+/* The fewest rows of the job that hold so many tokens and divide a rank's rows of a step; where they are more than these, just so many. */
 double plan_rows_of(const struct plan *p, double tokens);
 /* NVLink against the way through host memory, which cards without it have of themselves. */
 struct plan_bridge {

@@ -95,11 +95,11 @@ void plan_print(const struct plan *p, const struct config *c, const struct facts
     buf_printf(out, "  adapter     rank %d: %.2f M parameters\n", c->lora.rank, (double)p->parameters / 1e6);
     buf_printf(out, "  numbers     %s\n", p->device.act == DT_BF16 ? "bf16, sums in f32" : "f32");
     buf_printf(out, "  batch       %d rows of %d tokens a step: %d x micro_batch %d%s, recompute %s\n", c->train.batch,
-               c->data.sequence_length, p->accumulation, p->micro_batch, p->device.cards > 1 ? " on each card" : "",
+               c->data.sequence_length, p->accumulation, p->micro_batch, p->device.cards <= 1 ? "" : p->device.cuda ? " on each card" : " on each rank",
                plan_recompute_name(p->recompute));
     if (p->device.cards > 1 || p->shape.place.kind != FROZEN_RESIDENT)
         buf_printf(out, "  base        %s\n", p->base);
-    buf_puts(out, "  memory\n");
+    buf_printf(out, "  memory%s\n", p->device.cards <= 1 ? "" : p->device.cuda ? " of each card" : " of each rank");
     for (int i = 0; i < ARENAS; i++) {
         if (p->arenas[i].used == 0)
             continue;

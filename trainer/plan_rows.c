@@ -17,7 +17,14 @@ static struct plan_row row_of(const struct plan *p, const char *name, double rat
                              .hidden_rows = plan_rows_of(p, hidden)};
 }
 
-double plan_rows_of(const struct plan *p, double tokens) { return fmax(1, ceil(tokens / p->shape.sequence_length)); }
+double plan_rows_of(const struct plan *p, double tokens)
+{
+    double rows = fmax(1, ceil(tokens / p->shape.sequence_length));
+    int each = p->micro_batch * p->accumulation;
+    while (rows < each && each % (int)rows != 0)
+        rows++;
+    return rows;
+}
 
 int plan_rows(const struct plan *p, struct plan_row out[PLAN_ROWS])
 {

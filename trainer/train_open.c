@@ -104,16 +104,18 @@ static void introduce_left_out(const struct run *r)
 static void introduce(const struct run *r)
 {
     const struct plan *p = &r->job.plan;
-    char memory[32];
+    char memory[32], ranks[32] = "";
     int64_t tokens = loader_counts(r->train)->tokens;
     log_note("model    %s (%.0f M parameters) on %s", r->job.c.model.path, (double)facts_n_total(&r->job.source.facts) / 1e6, r->job.ops->device);
     log_note("adapter  rank %d on %s: %.2f M parameters", r->job.lora.rank,
              r->job.lora.n_modules == LORA_KINDS * r->job.lora.layers ? "all linear layers" : "chosen layers", (double)p->parameters / 1e6);
     log_note("data     %s: %lld documents, %lld tokens an epoch", r->job.c.data.train, (long long)loader_counts(r->train)->documents,
              (long long)tokens);
-    log_note("plan     %lld steps of %d rows (%d x %d), recompute %s, %s, %s planned", (long long)r->total, r->job.c.train.batch, p->accumulation,
-             p->micro_batch, plan_recompute_name(p->recompute), p->device.act == DT_BF16 ? "bf16" : "f32",
-             num_format_bytes(memory, (uint64_t)p->total_bytes));
+    if (r->job.comm.ranks > 1)
+        snprintf(ranks, sizeof ranks, "%d ranks x ", r->job.comm.ranks);
+    log_note("plan     %lld steps of %d rows (%s%d x %d), recompute %s, %s, %s planned%s", (long long)r->total, r->job.c.train.batch, ranks,
+             p->accumulation, p->micro_batch, plan_recompute_name(p->recompute), p->device.act == DT_BF16 ? "bf16" : "f32",
+             num_format_bytes(memory, (uint64_t)p->total_bytes), r->job.comm.ranks > 1 ? " for each" : "");
     introduce_base(r);
     introduce_left_out(r);
 }
