@@ -6,7 +6,13 @@
 
 #include "tests/e2e/e2e.h"
 
-enum { STEPS = 6, BY_CALL = 190, BY_TIME = 36, RESUME_EACH = 6 };
+/* Under a sanitizer, which a killed process gives no time to report, a quarter of them. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { SHARE = 4 };
+#else
+enum { SHARE = 1 };
+#endif
+enum { STEPS = 6, BY_CALL = 190 / SHARE, BY_TIME = 36 / SHARE, RESUME_EACH = 6 };
 
 static int n_killed, n_resumed, n_in_save;
 
@@ -106,8 +112,8 @@ int main(int argc, char **argv)
     kill_again(calls);
     printf("%lld calls; killed %d times, %d of them with checkpoints begun, resumed to the end %d times\n", (long long)calls,
            n_killed, n_in_save, n_resumed);
-    CHECK(n_killed >= 200);
-    CHECK(n_in_save >= 120);
-    CHECK(n_resumed >= 25);
+    CHECK(n_killed >= 200 / SHARE);
+    CHECK(n_in_save >= 120 / SHARE);
+    CHECK(n_resumed >= 25 / SHARE);
     return e2e_end();
 }
