@@ -2,9 +2,9 @@
  * row is there, its numbers finite and positive. How fast anything is, is not looked at. Also the facts of the shapes against the
  * counts of docs (parameters of the block linears, the head, the adapter) and against the makers' files in tests/golden/shapes.
  */
-#include <sys/wait.h>
 
 #include "tests/check.h"
+#include "tests/shell.h"
 #include "trainer/base/buf.h"
 #include "trainer/base/io.h"
 #include "trainer/base/json.h"
@@ -21,11 +21,7 @@ static int run(const char *arguments, char *out, size_t size)
 {
     char command[512];
     snprintf(command, sizeof command, "%s bench %s --device %s --threads 1 2>&1", lorat, arguments, device);
-    FILE *p = popen(command, "r");
-    size_t n = p != NULL ? fread(out, 1, size - 1, p) : 0;
-    out[n] = '\0';
-    int status = p != NULL ? pclose(p) : -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return shell(command, out, size);
 }
 
 static void positive(const struct json *row, const char *key, const char *line)

@@ -4,33 +4,19 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/check.h"
+#include "tests/shell.h"
 
 static const char *lorat;
 static char dir[] = "/tmp/lorat-cli-XXXXXX";
-
-/* Run `command` (with $L for the binary) in a shell; its output, both streams, into text. Returns the exit code, 128+n for a
- * signal. */
-static int run(const char *command, char *text, size_t size)
-{
-    FILE *p = popen(command, "r");
-    size_t n = fread(text, 1, size - 1, p), more;
-    char rest[4096];
-    text[n] = '\0';
-    while ((more = fread(rest, 1, sizeof rest, p)) > 0)
-        n += more;
-    int status = pclose(p);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
 
 static char out[65536];
 
 static void expect(const char *command, int code, const char *part)
 {
-    int got = run(command, out, sizeof out);
+    int got = shell(command, out, sizeof out);
     if (got != code)
         fprintf(stderr, "%s\n%s\n", command, out);
     CHECK_INT(got, code);
@@ -51,7 +37,7 @@ static void test_help(void)
         snprintf(usage, sizeof usage, "\n  %s ", verbs[i]);
         expect("$L --help 2>&1", 0, usage);
         snprintf(command, sizeof command, "$L %s --help 2>&1", verbs[i]);
-        if (run(command, out, sizeof out) == 2 && strstr(out, "not in this build") != NULL)
+        if (shell(command, out, sizeof out) == 2 && strstr(out, "not in this build") != NULL)
             continue;
         snprintf(usage, sizeof usage, "usage: lorat %s", verbs[i]);
         expect(command, 0, usage);

@@ -2,6 +2,7 @@
  * sum that is off by its last bit and a gather that exchanges two words, on one rank, end it with exit code 10. ARGS: the
  * program, and the one whose ranks go wrong on request (tests/ranks/lorat_ranks.c). */
 #include "tests/check.h"
+#include "tests/shell.h"
 #include "trainer/base/json.h"
 
 static char out[1 << 16];
@@ -10,12 +11,7 @@ static int run(const char *program, const char *arguments)
 {
     char command[1024];
     snprintf(command, sizeof command, "'%s' bench comm %s 2>&1", program, arguments);
-    FILE *p = popen(command, "r");
-    if (p == NULL)
-        return -1;
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int status = pclose(p);
-    return status == -1 ? -1 : status >> 8;
+    return shell(command, out, sizeof out);
 }
 
 static double number(const struct json *row, const char *key)

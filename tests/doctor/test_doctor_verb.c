@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "tests/check.h"
+#include "tests/shell.h"
 #include "trainer/base/json.h"
 
 static char out[1 << 17];
@@ -10,12 +11,7 @@ static int run(const char *program, const char *arguments)
 {
     char command[1024];
     snprintf(command, sizeof command, "'%s' doctor %s 2>&1", program, arguments);
-    FILE *p = popen(command, "r");
-    if (p == NULL)
-        return -1;
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int status = pclose(p);
-    return status == -1 ? -1 : status >> 8;
+    return shell(command, out, sizeof out);
 }
 
 /* A description comes from another machine: nothing in its texts is obeyed by a terminal, or passes for a line of the report. */

@@ -1,6 +1,7 @@
 /* Two simulated cards under a management library of our own: what lorat doctor says of them, and that lorat bench comm forces a way, counts
  * bytes and names the way. ARGS: the program, the simulated plug-in, the folder of the library. */
 #include "tests/check.h"
+#include "tests/shell.h"
 
 static char out[1 << 16];
 
@@ -9,12 +10,7 @@ static int run(char **argv, const char *settings, const char *arguments)
     char command[2048];
     snprintf(command, sizeof command, "env LORAT_CUDA='%s' LD_LIBRARY_PATH='%s' LORAT_SIM_CARDS=3090,3090 %s '%s' %s 2>&1", argv[2], argv[3], settings,
              argv[1], arguments);
-    FILE *p = popen(command, "r");
-    if (p == NULL)
-        return -1;
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int status = pclose(p);
-    return status == -1 ? -1 : status >> 8;
+    return shell(command, out, sizeof out);
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
  */
 #include "kernels/cuda/plugin.h"
 #include "tests/check.h"
+#include "tests/shell.h"
 
 /* What a case prints: a line a card, then how opening card 0 (or `index`) went. */
 static int child(int index)
@@ -44,10 +45,7 @@ static const char *run(const char *environment, int index)
     static char out[8192];
     char command[1024];
     snprintf(command, sizeof command, "%s '%s' %d 2>&1", environment, self, index);
-    FILE *f = popen(command, "r");
-    size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-    out[n] = '\0';
-    CHECK(f != NULL && pclose(f) == 0);
+    CHECK_INT(shell(command, out, sizeof out), 0);
     return out;
 }
 
