@@ -183,17 +183,12 @@ done:
     return 0;
 }
 
-static const char *given_or(const struct options *o, const char *name, const char *preset)
-{
-    return options_given(o, name) ? options_value(o, name) : preset;
-}
-
 /* Ranks and cards as a job names them. Nothing of its model, data or batch is used; 720 rows divide by most numbers of cards. */
 static int make_job(struct bench *b, struct err *e)
 {
     const struct options *o = b->options;
     int64_t ranks = 2;
-    const char *gpus = given_or(o, "gpus", "auto");
+    const char *gpus = options_or(o, "gpus", "auto");
     bool list = strcmp(gpus, "auto") != 0;
     struct buf y = {0};
     TRY(options_i64(o, "ranks", 1, RANKS_MAX, &ranks, e));
@@ -204,8 +199,8 @@ static int make_job(struct bench *b, struct err *e)
     buf_printf(&y, "name: bench\nmodel: {path: none}\ndata: {train: none}\ntrain: {max_steps: 1, warmup_steps: 0, batch: %lld}\n",
                (long long)(cpu ? ranks : 720));
     buf_printf(&y, "compute: {device: %s, threads: %s, ranks: %lld, gpus: %s%s%s, interconnect: %s}\n", cpu ? "cpu" : "cuda",
-               given_or(o, "threads", "null"), (long long)(cpu || options_given(o, "ranks") ? ranks : 1), list ? "[" : "", gpus, list ? "]" : "",
-               given_or(o, "interconnect", "auto"));
+               options_or(o, "threads", "null"), (long long)(cpu || options_given(o, "ranks") ? ranks : 1), list ? "[" : "", gpus, list ? "]" : "",
+               options_or(o, "interconnect", "auto"));
     int rc = y.failed ? mem_fail(e, "a job", y.n) : config_parse(y.data, y.n, "lorat bench comm, as a job file", &b->c, e);
     if (rc != 0)
         e->code = ERR_USAGE;

@@ -176,6 +176,10 @@ size_t options_count(const struct options *o, const char *name)
 
 bool options_given(const struct options *o, const char *name) { return options_count(o, name) > 0; }
 const char *options_value(const struct options *o, const char *name) { return options_nth(o, name, 0); }
+const char *options_or(const struct options *o, const char *name, const char *preset)
+{
+    return options_given(o, name) ? options_value(o, name) : preset;
+}
 
 int options_i64(const struct options *o, const char *name, int64_t low, int64_t high, int64_t *out, struct err *e)
 {

@@ -46,6 +46,7 @@ int options_read(const struct option_table *t, int argc, char **argv, struct opt
 void options_free(struct options *o);
 bool options_given(const struct options *o, const char *name);
 const char *options_value(const struct options *o, const char *name); /* NULL when not given */
+const char *options_or(const struct options *o, const char *name, const char *preset); /* preset when not given */
 /* The k-th value of an option that may be repeated, NULL behind the last. */
 const char *options_nth(const struct options *o, const char *name, size_t k);
 size_t options_count(const struct options *o, const char *name);

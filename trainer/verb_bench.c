@@ -28,7 +28,7 @@ static const struct option_row rows[] = {
     {"document-length", "N", "step: tokens of a document: a number, full (a whole row, the default) or mix (seeded, 32 to a row)",
      0, false},
     {"steps", "N", "step: timed optimizer steps, after two that are not (default 10)", 0, false},
-    {"seconds", "S", "gemm, ops: time for one row (default 0.3)", 0, false},
+    {"seconds", "S", "time for one row, or for the products beside step (default 0.3)", 0, false},
     {"only", "TEXT", "gemm, ops: only rows with this in their name", 0, false},
     {"profile", NULL, "step: put the timed steps into a range named bench for Nsight Systems, and print the command", 0, false},
     {"ranks", "N", "comm: processes on the CPU (default 2 there)", 0, false},
@@ -53,24 +53,38 @@ static const struct option_table table = {
     .max_args = 1,
 };
 
-/* An option that means nothing to a kind would let somebody believe that another card or placement was measured. */
+/* An option that means nothing to a kind would let somebody believe that another model, card or placement was measured. What is not
+ * here is for all kinds. */
 static int check_options(const struct options *o, const char *kind, struct err *e)
 {
+    static const char model[] = "gemm, ops, step";
     static const struct {
         const char *option, *kinds;
-    } belongs[] = {{"placement", "step"}, {"document-length", "step"}, {"steps", "step"}, {"profile", "step"}, {"only", "gemm, ops"},
-                   {"ranks", "comm"},     {"gpus", "comm"},            {"interconnect", "comm"}, {"most", "comm"}};
+    } belongs[] = {{"shape", "gemm, ops, step, shape"},
+                   {"precision", model},
+                   {"seq", model},
+                   {"micro-batch", model},
+                   {"accumulation", model},
+                   {"rank", model},
+                   {"dropout", model},
+                   {"recompute", model},
+                   {"memory-limit", model},
+                   {"placement", "step"},
+                   {"document-length", "step"},
+                   {"steps", "step"},
+                   {"profile", "step"},
+                   {"only", "gemm, ops"},
+                   {"seconds", "gemm, ops, step, comm"},
+                   {"ranks", "comm"},
+                   {"gpus", "comm"},
+                   {"interconnect", "comm"},
+                   {"most", "comm"}};
     for (size_t i = 0; i < sizeof belongs / sizeof belongs[0]; i++)
         if (options_given(o, belongs[i].option) && strstr(belongs[i].kinds, kind) == NULL)
             FAIL(e, ERR_USAGE, "lorat bench %s: found --%s, which is for %s, expected an option of %s. Leave it out%s", kind,
                  belongs[i].option, belongs[i].kinds, kind,
                  strcmp(belongs[i].option, "gpus") == 0 ? "; CUDA_VISIBLE_DEVICES chooses the card" : "");
     return 0;
-}
-
-static const char *text_or(const struct options *o, const char *name, const char *preset)
-{
-    return options_given(o, name) ? options_value(o, name) : preset;
 }
 
 /* The options as a job file, so that the job's own checks apply. */
@@ -84,13 +98,13 @@ static int make_job(struct bench *b, struct err *e)
     TRY(options_i64(o, "seq", 8, 131072, &seq, e));
     TRY(options_i64(o, "rank", 1, 1024, &rank, e));
     buf_printf(&y, "name: bench\nmodel: {path: none, placement: %s}\ndata: {train: none, sequence_length: %lld}\n",
-               text_or(o, "placement", "resident"), (long long)seq);
-    buf_printf(&y, "lora: {rank: %lld, dropout: %s}\n", (long long)rank, text_or(o, "dropout", "0"));
+               options_or(o, "placement", "resident"), (long long)seq);
+    buf_printf(&y, "lora: {rank: %lld, dropout: %s}\n", (long long)rank, options_or(o, "dropout", "0"));
     buf_printf(&y, "train: {max_steps: 1000000, warmup_steps: 0, batch: %lld, micro_batch: %lld, learning_rate: 1e-5}\n",
                (long long)(micro * accumulation), (long long)micro);
     buf_printf(&y, "compute: {device: %s, precision: %s, recompute: %s, memory_limit: %s, threads: %s}\n",
-               text_or(o, "device", "auto"), text_or(o, "precision", "auto"), text_or(o, "recompute", "auto"),
-               text_or(o, "memory-limit", "null"), text_or(o, "threads", "null"));
+               options_or(o, "device", "auto"), options_or(o, "precision", "auto"), options_or(o, "recompute", "auto"),
+               options_or(o, "memory-limit", "null"), options_or(o, "threads", "null"));
     int rc = y.failed ? mem_fail(e, "a job", y.n) : config_parse(y.data, y.n, "lorat bench, as a job file", &b->c, e);
     if (rc != 0)
         e->code = ERR_USAGE;
@@ -102,8 +116,8 @@ static int read_options(struct bench *b, struct err *e)
 {
     const struct options *o = b->options;
     int64_t document = 0;
-    const char *length = text_or(o, "document-length", "full");
-    b->shape = text_or(o, "shape", "qwen3-0.6b");
+    const char *length = options_or(o, "document-length", "full");
+    b->shape = options_or(o, "shape", "qwen3-0.6b");
     b->json = options_given(o, "json");
     b->profile = options_given(o, "profile");
     b->steps = b->profile ? 3 : 10;
@@ -154,8 +168,7 @@ static int bench_one(struct bench *b, struct err *e)
         int (*run)(struct bench *b, struct err *e);
     } kinds[] = {{"gemm", bench_gemm}, {"ops", bench_ops}, {"step", bench_step}};
     const char *kind = b->options->args[0];
-    if (strcmp(kind, "shape") != 0)
-        TRY(check_options(b->options, kind, e));
+    TRY(check_options(b->options, kind, e));
     if (strcmp(kind, "comm") == 0) { /* no model, and each rank opens a device of its own */
         TRY(read_options(b, e));
         return bench_comm(b, e);

@@ -161,6 +161,8 @@ static void test_refusals(void)
                {"step --placement disk", "model.placement", 2},
                {"gemm --gpus 1", "bench gemm: found --gpus, which is for comm, expected an option of gemm. Leave it out", 2},
                {"comm --placement host", "found --placement, which is for step", 2},
+               {"comm --recompute full", "found --recompute, which is for gemm, ops, step", 2},
+               {"shape --seconds 1", "found --seconds, which is for gemm, ops, step, comm", 2},
                {"step --only qkv", "found --only, which is for gemm, ops", 2},
                {"step --shape tiny --seq 64 --memory-limit 1MiB", "the job needs", 7}};
     char out[4096];
