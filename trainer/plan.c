@@ -8,6 +8,8 @@
 #include "trainer/frozen_stream.h"
 #include "trainer/placement.h"
 
+_Static_assert((int)PLAN_SLOTS == (int)FETCH_SLOTS, "the plan's blocks in flight are those of the fetch");
+
 #define MIB (1 << 20)
 
 /* A card: what was free before lorat came is available, and what the context took of it is the first part of the reserve. So
