@@ -125,7 +125,7 @@ const struct config_key config_keys[] = {
      .meaning = "The way between two cards: nvlink or pcie, refused when the machine does not have it. auto is NCCL's choice."},
     {"compute.peer_timeout", TYPE_NUMBER, FIELD(compute.peer_timeout), RANGE(0.1, 86400), .preset = "30", .resume = RESUME_FREE,
      .meaning = "Seconds without any progress of a rank after which it is taken for hung and the run ends (ten times as much while it starts "
-                "or saves)."},
+                "or saves, and for work queued on a card)."},
     {"compute.precision", TYPE_CHOICE, FIELD(compute.precision), .choices = precision_words, .preset = "auto",
      .resume = RESUME_REFUSED,
      .meaning = "Type of the base and the activations. auto: bf16 where the device multiplies it natively, else f32. Adapter, "
